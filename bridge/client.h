@@ -1,0 +1,41 @@
+/* The simulator's side of the bridge: one DEALER socket that plays the lanes of a vec against an agent.
+ *
+ *     M4N_TRY(m4n_client_run(&(m4n_client_options){.endpoint = "ipc:///run/…/agent.sock"}, vec, &stats,
+ * &stop));
+ */
+#ifndef M4N_BRIDGE_CLIENT_H
+#define M4N_BRIDGE_CLIENT_H
+
+#include "kernels/base/stop.h"
+
+#include "sim/vec.h"
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+typedef struct m4n_client_options {
+  const char *endpoint;
+  void *context;  /* zmq context shared with the server of this process (inproc); NULL: its own */
+  int connect_ms; /* 0: 10 s; negative: no deadline (--debug) */
+  int first_ms;   /* first ACT; 0: 10 s */
+  int act_ms;     /* every ACT; 0: 1 s, then `resends` more with doubled waits */
+  int resends;    /* 0: 3 */
+  int spin_us;    /* busy-poll this long before blocking (inproc only) */
+} m4n_client_options;
+
+typedef struct m4n_client_stats {
+  int64_t messages, steps, episodes, resent;
+  char policy[64]; /* as WELCOME named it */
+} m4n_client_stats;
+
+/* Plays until the agent says it is done (0), the agent dies or stays silent (ETIMEOUT, EPROTO with its
+ * reason), or `stop` is requested (ECANCELLED, after a BYE). Nothing hangs: every wait has one of the
+ * deadlines above, and messages name the one that passed. */
+int m4n_client_run(const m4n_client_options *options, m4n_vec *vec, m4n_client_stats *stats,
+                   const m4n_stop *stop);
+
+#ifdef __cplusplus
+}
+#endif
+#endif
