@@ -1,13 +1,12 @@
 /* The simulator's side of the bridge: one DEALER socket that plays the lanes of a vec against an agent.
  *
- *     M4N_TRY(m4n_client_run(&(m4n_client_options){.endpoint = "ipc:///run/…/agent.sock"}, vec, &stats,
- * &stop));
+ *     m4n_client_options options = {.endpoint = "ipc:///run/…/agent.sock"};
+ *     M4N_TRY(m4n_client_run(&options, vec, &stats, &stop));
  */
 #ifndef M4N_BRIDGE_CLIENT_H
 #define M4N_BRIDGE_CLIENT_H
 
 #include "kernels/base/stop.h"
-
 #include "sim/vec.h"
 
 #ifdef __cplusplus
