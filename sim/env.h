@@ -47,15 +47,17 @@ typedef struct m4n_task {
   /* Begins the episode that `order` names; io->obs, flags = M4N_FIRST, sim_time_ns are set. An order that is
    * out of range (episode, set) is a caller's bug: check with the constant "episodes". */
   void (*reset)(void *state, const m4n_world *world, const m4n_reset *order, m4n_io *io);
+  /* Writes io->obs for a state as it stands (reset has done so already): after a fork, or for a look-ahead. */
+  void (*observe)(const void *state, const m4n_world *world, m4n_io *io);
   /* One decision. An action outside its range is a caller's bug: vec.c checks what comes from a peer. */
   void (*step)(void *state, const m4n_world *world, m4n_io *io);
   /* After an ended step: the episode's spec n_metrics figures. */
   void (*report)(const void *state, const m4n_world *world, double *metrics);
   /* What the episode that `order` names is called ("trace_13562…"); inside the world, never NULL. */
   const char *(*label)(const m4n_world *world, const m4n_reset *order);
-  /* Optional (NULL): the best action for `state`, using what a policy cannot know. `scratch` is the caller's
-   * and is kept between calls for one lane, so that a plan found once is followed; reset it when an episode
-   * begins. May fail: ENOMEM. */
+  /* Optional (NULL): the best action for `state`, using what a policy cannot know. `scratch` belongs to one lane; `*plan`
+   * is what the task keeps in it from call to call, so that a plan found once is followed while the lane keeps to it.
+   * The caller resets scratch and sets *plan to NULL when an episode begins. ENOMEM. */
   int (*oracle)(const void *state, const m4n_world *world, m4n_arena *scratch, void **plan, void *action);
 } m4n_task;
 

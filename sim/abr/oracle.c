@@ -1,0 +1,169 @@
+// The feasible offline optimum (algorithms.md §9.1): a dynamic programme over real simulator states that knows the trace.
+//
+// A state is the end of a chunk. One state is kept for each (chunk, last level, floor(trace time used / 0.1 s)); the states of a
+// chunk are expanded in the order in which their cells were first filled, levels ascending; a filled cell is replaced, in its
+// place, only by a strictly larger reward; the answer is the first of the largest rewards at the end. It is a schedule that can be
+// played, so a lower bound of the true optimum. The order matters: single traces move by up to 0.009 under another one.
+#include <math.h>
+#include <string.h>
+
+#include "kernels/base/status.h"
+#include "sim/abr/world.h"
+
+static const double CELL_S = 0.1;
+enum { MAX_CELLS = 1 << 23 }; // 9.7 days of trace: beyond it something is wrong with the trace
+
+typedef struct node {
+  abr_cursor at;
+  double buffer_ms, used_s, reward;
+  int32_t level;
+} node;
+
+// How a state of one chunk was reached.
+typedef struct step {
+  int32_t parent, level;
+} step;
+
+typedef struct layer {
+  step *step; // [count]
+  int32_t count;
+} layer;
+
+// A plan is followed while the lane does what it says: the state must be the one that the plan foresaw.
+typedef struct plan {
+  int32_t first, last; // chunks that are planned: first … last
+  uint8_t *level;      // [last − first + 1]
+  int32_t chunk;       // the next decision
+  abr_state expected;  // state before it; only what the future depends on is compared
+} plan;
+
+// Which cell holds which state of the next chunk: entries below `base` are left over from earlier chunks and mean "empty".
+typedef struct grid {
+  int32_t *at; // [cells][levels]
+  int64_t cells, base;
+} grid;
+
+static int grow(grid *g, m4n_arena *scratch, int64_t cells, int levels) {
+  if (cells > MAX_CELLS)
+    return m4n_fail(M4N_EUNSUPPORTED, "oracle: an episode of more than %g s of trace", MAX_CELLS * CELL_S);
+  int64_t more = g->cells ? g->cells : 4096;
+  while (more < cells) more *= 2;
+  int32_t *at = m4n_arena_alloc(scratch, (size_t)more * (size_t)levels *
+                                             sizeof *at); // zeroed: all empty, since base ≥ 1
+  if (!at) return M4N_ENOMEM;
+  if (g->at) memcpy(at, g->at, (size_t)g->cells * (size_t)levels * sizeof *at);
+  g->at = at, g->cells = more;
+  return M4N_OK;
+}
+
+// Expands every state of one chunk by every level.
+static int expand(const m4n_world *w, const abr_trace *trace, const abr_client *client, int chunk,
+                  double noise, const node *now, int32_t n, node *next, layer *out, grid *g,
+                  m4n_arena *scratch) {
+  const double *size = w->size + (size_t)chunk * (size_t)w->levels;
+  int32_t count = 0;
+  for (int32_t i = 0; i < n; i++) {
+    for (int level = 0; level < w->levels; level++) {
+      node s = now[i];
+      abr_chunk c = abr_play(trace->row, client, size[level], noise, &s.at, &s.buffer_ms);
+      s.used_s += c.fetch_s + c.sleep_ms / 1000;
+      s.reward += abr_reward(w, level, now[i].level, c.rebuffer_s);
+      s.level = level;
+      int64_t cell = (int64_t)(s.used_s / CELL_S);
+      if (cell >= g->cells) M4N_TRY(grow(g, scratch, cell + 1, w->levels));
+      int32_t *slot = &g->at[cell * w->levels + level];
+      int32_t k = *slot >= g->base ? (int32_t)(*slot - g->base) : count;
+      if (k == count) {
+        *slot = (int32_t)(g->base + count++);
+      } else if (!(s.reward > next[k].reward)) {
+        continue;
+      }
+      next[k] = s;
+      out->step[k] = (step){i, level};
+    }
+  }
+  out->count = count;
+  return M4N_OK;
+}
+
+// The best levels for chunks s->chunk … last.
+static int search(const m4n_world *w, const abr_state *s, m4n_arena *scratch, plan **out) {
+  const abr_trace *trace = &w->set[s->set].trace[s->trace];
+  abr_client client = w->client;
+  client.rtt_ms = trace->rtt_ms;
+  int first = s->chunk, chunks = w->chunks - first;
+  plan *p = m4n_arena_alloc(scratch, sizeof *p);
+  layer *layers = m4n_arena_alloc(scratch, (size_t)chunks * sizeof *layers);
+  uint8_t *level = m4n_arena_alloc(scratch, (size_t)chunks);
+  double *noise = NULL;
+  if (!p || !layers || !level) return M4N_ENOMEM;
+  if (w->noise > 0) { // the very draws that the lane will make
+    m4n_rng rng = s->noise;
+    noise = m4n_arena_alloc(scratch, (size_t)w->chunks * sizeof *noise);
+    if (!noise) return M4N_ENOMEM;
+    for (int k = first; k < w->chunks; k++) noise[k] = abr_noise(w, &rng);
+  }
+
+  grid g = {.base = 1};
+  M4N_TRY(grow(&g, scratch, 1, w->levels));
+  node *now = m4n_arena_alloc(scratch, sizeof *now), *next = NULL, *spare = NULL;
+  size_t room = 0, spare_room = 1;
+  if (!now) return M4N_ENOMEM;
+  *now = (node){s->at, s->buffer_ms, s->used_s, 0, s->level};
+  int32_t n = 1;
+  for (int k = 0; k < chunks; k++) {
+    size_t most = (size_t)n * (size_t)w->levels;
+    if (most >= (size_t)INT32_MAX - (size_t)g.base)
+      return m4n_fail(M4N_EUNSUPPORTED, "oracle: too many states");
+    if (room < most) {
+      room = 2 * most;
+      next = m4n_arena_alloc(scratch, room * sizeof *next);
+      if (!next) return M4N_ENOMEM;
+    }
+    layers[k].step = m4n_arena_alloc(scratch, most * sizeof *layers[k].step);
+    if (!layers[k].step) return M4N_ENOMEM;
+    M4N_TRY(expand(w, trace, &client, first + k, noise ? noise[first + k] : 1, now, n, next, &layers[k], &g,
+                   scratch));
+    n = layers[k].count;
+    g.base += n;
+    spare = now, now = next, next = spare;
+    size_t r = room;
+    room = spare_room, spare_room = r;
+  }
+
+  int32_t best = 0;
+  for (int32_t i = 1; i < n; i++)
+    if (now[i].reward > now[best].reward) best = i;
+  for (int k = chunks - 1; k >= 0; k--) {
+    level[k] = (uint8_t)layers[k].step[best].level;
+    best = layers[k].step[best].parent;
+  }
+  *p = (plan){.first = first, .last = w->chunks - 1, .level = level, .chunk = first, .expected = *s};
+  *out = p;
+  return M4N_OK;
+}
+
+static int same_future(const abr_state *a, const abr_state *b) {
+  return a->chunk == b->chunk && a->level == b->level && a->at.p == b->at.p && a->at.cursor == b->at.cursor &&
+         a->buffer_ms == b->buffer_ms && memcmp(&a->noise, &b->noise, sizeof a->noise) == 0;
+}
+
+int abr_oracle(const void *state, const m4n_world *world, m4n_arena *scratch, void **kept, void *action) {
+  const abr_state *s = state;
+  plan *p = *kept;
+  if (!p || !same_future(&p->expected, s)) { // the first decision, or the lane left the plan
+    m4n_arena_reset(scratch);
+    *kept = NULL;
+    M4N_TRY(search(world, s, scratch, &p));
+    *kept = p;
+  }
+  int level = p->level[p->chunk - p->first];
+  *(int32_t *)action = level;
+
+  // Foresee where this action leads.
+  if (p->chunk < p->last) {
+    abr_advance(world, &p->expected, level);
+    p->chunk++;
+  }
+  return M4N_OK;
+}
