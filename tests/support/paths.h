@@ -1,6 +1,6 @@
 /* Where tests find real data and reference vectors, and where they may write.
  *
- *     if (!m4n_exists(m4n_data().c_str())) GTEST_SKIP() << "no data at " << m4n_data();
+ *     M4N_NEED(m4n_data() + "/abr");        // skips with a message where it is missing
  */
 #ifndef M4N_TESTS_SUPPORT_PATHS_H
 #define M4N_TESTS_SUPPORT_PATHS_H
@@ -8,6 +8,8 @@
 #include <stdlib.h>
 
 #include <filesystem>
+#include <fstream>
+#include <sstream>
 #include <string>
 #include <vector>
 
@@ -41,5 +43,43 @@ inline std::string m4n_temp_dir() {
   all.made.push_back(path);
   return path;
 }
+
+#define M4N_NEED(path)                                                                                       \
+  if (!std::filesystem::exists(path)) GTEST_SKIP() << "not on this machine: " << (path)
+
+inline std::string m4n_write_file(const std::string &path, const std::string &content) {
+  std::ofstream(path, std::ios::binary) << content;
+  return path;
+}
+
+inline std::string m4n_read_file(const std::string &path) {
+  std::ifstream in(path, std::ios::binary);
+  std::stringstream all;
+  all << in.rdbuf();
+  return all.str();
+}
+
+/* A tab-separated table with a header line. */
+struct m4n_table {
+  std::vector<std::string> header;
+  std::vector<std::vector<std::string>> rows;
+  explicit m4n_table(const std::string &path) {
+    std::ifstream in(path);
+    for (std::string line; std::getline(in, line);) {
+      std::vector<std::string> cells;
+      std::stringstream text(line);
+      for (std::string cell; std::getline(text, cell, '\t');) cells.push_back(cell);
+      if (header.empty())
+        header = cells;
+      else
+        rows.push_back(cells);
+    }
+  }
+  int column(const std::string &name) const {
+    for (size_t i = 0; i < header.size(); i++)
+      if (header[i] == name) return (int)i;
+    return -1;
+  }
+};
 
 #endif
