@@ -106,7 +106,7 @@ static void step(void *memory, const m4n_world *w, m4n_io *io) {
   s->reward += io->reward;
   s->rebuffer_s += rebuffer;
   s->quality += w->utility[level];
-  s->smooth += fabs(w->utility[level] - w->utility[last]);
+  s->smooth += w->change[level][last];
   s->bitrate += w->mbps[level];
   s->log_quality += w->log[level];
   s->log_smooth += fabs(w->log[level] - w->log[last]);

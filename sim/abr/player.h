@@ -77,7 +77,9 @@ typedef struct abr_client {
 /* Fetches one chunk: delay, stall, buffer (ms), and sleep above the cap. `noise` multiplies the delay. */
 static inline abr_chunk abr_play(const abr_row *row, const abr_client *c, double bytes, double noise,
                                  abr_cursor *at, double *buffer_ms) {
-  abr_chunk out = {.fetch_s = abr_fetch(row, c->payload, bytes, at)};
+  abr_chunk out;
+  out.fetch_s = abr_fetch(row, c->payload, bytes, at);
+  out.sleep_ms = out.sleep_left = 0;
   double delay = out.fetch_s * 1000 + c->rtt_ms;
   if (noise != 1) delay *= noise;
   double b = *buffer_ms, stall = delay - b, kept = b - delay;

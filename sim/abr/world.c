@@ -133,7 +133,7 @@ static int open_video(m4n_world *w, const m4n_abr_options *o, double *largest) {
     memcpy(size, video.size, cells * sizeof *size);
     for (size_t i = 0; i < cells; i++) *largest = size[i] > *largest ? size[i] : *largest;
     for (int i = 0; i < levels; i++) {
-      w->mbps[i] = kbps[i] / 1000;
+      w->kbps[i] = kbps[i], w->mbps[i] = kbps[i] / 1000;
       if (!(kbps[i] > 0 && kbps[i] < 1e9) || (i && kbps[i] <= kbps[i - 1]))
         status = m4n_fail(M4N_EARG, "ladder: %g kbit/s at level %d: expected rates that rise", kbps[i], i);
     }
@@ -164,6 +164,11 @@ static int set_utilities(m4n_world *w, const m4n_abr_options *o) {
     w->hd[i] = w->has_hd ? hd[i] : 0;
     w->utility[i] = o->qoe == M4N_QOE_LINEAR ? w->mbps[i] : o->qoe == M4N_QOE_LOG ? w->log[i] : w->hd[i];
   }
+  // The published program takes the difference of the rates in kbit/s and then divides: exact ties hang on it.
+  for (int i = 0; i < w->levels; i++)
+    for (int j = 0; j < w->levels; j++)
+      w->change[i][j] = o->qoe == M4N_QOE_LINEAR ? fabs(w->kbps[i] - w->kbps[j]) / 1000
+                                                 : fabs(w->utility[i] - w->utility[j]);
   snprintf(w->spec.reward, sizeof w->spec.reward, "qoe-%s rebuffer %g smooth %g", kind[o->qoe], w->rebuffer,
            w->smooth);
   return M4N_OK;
@@ -171,8 +176,7 @@ static int set_utilities(m4n_world *w, const m4n_abr_options *o) {
 
 static int make_spec(m4n_world *w) {
   m4n_spec *s = &w->spec;
-  double kbps[M4N_ABR_MAX_LEVELS], count[M4N_SETS];
-  for (int i = 0; i < w->levels; i++) kbps[i] = w->mbps[i] * 1000;
+  double count[M4N_SETS];
   for (int i = 0; i < M4N_SETS; i++) count[i] = w->set[i].count;
   snprintf(s->task, sizeof s->task, "abr");
   s->capabilities = M4N_CAN_FORK | M4N_CAN_ORACLE;
@@ -201,7 +205,7 @@ static int make_spec(m4n_world *w) {
   m4n_spec_add_metric(s, "startup_s", "s", -1);
   m4n_spec_add_metric(s, "qoe_log", "per chunk", 1);
   if (w->has_hd) m4n_spec_add_metric(s, "qoe_hd", "per chunk", 1);
-  m4n_spec_add_constant(s, M4N_ABR_LADDER, w->levels, kbps);
+  m4n_spec_add_constant(s, M4N_ABR_LADDER, w->levels, w->kbps);
   m4n_spec_add_constant(s, M4N_ABR_UTILITY, w->levels, w->utility);
   m4n_spec_add_constant(s, M4N_EPISODES, M4N_SETS, count);
   const struct {

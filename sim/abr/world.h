@@ -36,8 +36,9 @@ struct m4n_world {
   int32_t first_level;
   double noise;
   double rebuffer, smooth;
-  double utility[M4N_ABR_MAX_LEVELS]; /* of the scenario's QoE */
-  double mbps[M4N_ABR_MAX_LEVELS];
+  double utility[M4N_ABR_MAX_LEVELS];                    /* of the scenario's QoE */
+  double change[M4N_ABR_MAX_LEVELS][M4N_ABR_MAX_LEVELS]; /* [level][last] |difference of their utilities| */
+  double kbps[M4N_ABR_MAX_LEVELS], mbps[M4N_ABR_MAX_LEVELS];
   double log[M4N_ABR_MAX_LEVELS]; /* utilities of the two other kinds, for the metrics */
   double hd[M4N_ABR_MAX_LEVELS];
   int32_t has_hd;
@@ -71,8 +72,7 @@ abr_chunk abr_advance(const m4n_world *world, abr_state *state, int level);
 
 /* QoE of a chunk: utility − rebuffer · s − smooth · |utility − utility of the chunk before|. */
 static inline double abr_reward(const m4n_world *w, int level, int last, double rebuffer_s) {
-  return w->utility[level] - w->rebuffer * rebuffer_s -
-         w->smooth * fabs(w->utility[level] - w->utility[last]);
+  return w->utility[level] - w->rebuffer * rebuffer_s - w->smooth * w->change[level][last];
 }
 
 int abr_world_open(m4n_world **world, const void *options);

@@ -35,7 +35,9 @@ struct World {
   }
 };
 
-std::string folder_of(const std::string &set) { return set.substr(set.find('/') + 1); }
+std::string folder_of(const std::string &set) {
+  return set.substr(set.find('/') + 1);
+}
 
 // Plays one episode; `choose` gives the level of chunk k, `seen` looks at the state behind every chunk (k = 0 included).
 double play(const World &w, int episode, const std::function<int(const abr_state &)> &choose,
@@ -80,11 +82,12 @@ TEST(AbrGolden, ChunkLogsBitForBit) {
     ASSERT_GE(episode, 0) << trace;
     size_t k = 0;
     play(
-        *w, episode,
-        [&](const abr_state &s) { return sequence == "level0" ? 0 : (7 * s.chunk + 3) % 6; },
+        *w, episode, [&](const abr_state &s) { return sequence == "level0" ? 0 : (7 * s.chunk + 3) % 6; },
         [&](const abr_state &s, const m4n_io &io) {
           const auto &row = *rows.at(k);
-          auto cell = [&](const char *column) { return strtod(row[(size_t)log.column(column)].c_str(), nullptr); };
+          auto cell = [&](const char *column) {
+            return strtod(row[(size_t)log.column(column)].c_str(), nullptr);
+          };
           EXPECT_EQ(s.level, cell("level")) << name << " chunk " << k;
           EXPECT_EQ(w->world->size[k * 6 + (size_t)s.level], cell("size_bytes"));
           if (k) { // reset reports no info; the first chunk shows in the state

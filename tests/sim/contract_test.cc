@@ -9,6 +9,7 @@
 #include <string>
 #include <vector>
 
+#include "kernels/base/file.h"
 #include "kernels/base/rng.h"
 #include "kernels/base/status.h"
 #include "sim/abr/options.h"
@@ -38,7 +39,8 @@ struct Case {
     m4n_write_file(dir + "/t/a", a), m4n_write_file(dir + "/t/b", b);
     for (int level = 0; level < 6; level++) {
       std::string sizes;
-      for (int k = 0; k < 49; k++) sizes += std::to_string(100000 + 300000 * level + (k * 7919 + level * 104729) % 50000) + "\n";
+      for (int k = 0; k < 49; k++)
+        sizes += std::to_string(100000 + 300000 * level + (k * 7919 + level * 104729) % 50000) + "\n";
       m4n_write_file(dir + "/v/video_size_" + std::to_string(level), sizes);
     }
     std::string traces = dir + "/t", video = dir + "/v";
@@ -106,7 +108,8 @@ std::vector<std::string> play(const Case &c, int lanes, int threads, int episode
   while (!orders.empty() || !live.empty()) {
     m4n_vec_clear(vec);
     EXPECT_EQ(m4n_vec_reset(vec, orders.data(), (int)orders.size()), M4N_OK) << m4n_error_message();
-    EXPECT_EQ(m4n_vec_step(vec, (int)live.size(), live.data(), actions.data(), nullptr), M4N_OK) << m4n_error_message();
+    EXPECT_EQ(m4n_vec_step(vec, (int)live.size(), live.data(), actions.data(), nullptr), M4N_OK)
+        << m4n_error_message();
     orders.clear(), live.clear(), actions.clear();
     const m4n_vec_rows *rows = m4n_vec_rows_of(vec);
     for (int r = 0; r < rows->n; r++) {
@@ -140,7 +143,8 @@ TEST_P(Contract, HundredThousandRandomStepsStayInRangeAndAllocateNothing) {
   Case c;
   ASSERT_TRUE(c.open(GetParam()));
   const m4n_spec *spec = c.task->spec(c.world);
-  std::vector<uint64_t> state((c.task->state_size(c.world) + 7) / 8), obs(spec->obs_size / 8), action(spec->act_size / 8);
+  std::vector<uint64_t> state((c.task->state_size(c.world) + 7) / 8), obs(spec->obs_size / 8),
+      action(spec->act_size / 8);
   std::vector<double> info((size_t)spec->n_info + 1), metrics((size_t)spec->n_metrics + 1);
   m4n_rng rng = m4n_rng_make(1, 0, M4N_RNG_TEST);
   m4n_io io = {};
@@ -161,10 +165,12 @@ TEST_P(Contract, HundredThousandRandomStepsStayInRangeAndAllocateNothing) {
       ASSERT_GE(io.sim_time_ns, time) << "simulated time runs backwards";
       time = io.sim_time_ns;
       expect_in_range(spec, (const uint8_t *)obs.data());
-      for (int i = 0; i < spec->n_info; i++) ASSERT_TRUE(std::isfinite(info[(size_t)i])) << spec->info[i].name;
+      for (int i = 0; i < spec->n_info; i++)
+        ASSERT_TRUE(std::isfinite(info[(size_t)i])) << spec->info[i].name;
     }
     c.task->report(state.data(), c.world, metrics.data());
-    for (int i = 0; i < spec->n_metrics; i++) ASSERT_TRUE(std::isfinite(metrics[(size_t)i])) << spec->metric[i].name;
+    for (int i = 0; i < spec->n_metrics; i++)
+      ASSERT_TRUE(std::isfinite(metrics[(size_t)i])) << spec->metric[i].name;
   }
   EXPECT_EQ(m4n_allocations() - before, 0);
 }
@@ -174,7 +180,8 @@ TEST_P(Contract, ASnapshotIsACopyOfBytes) {
   ASSERT_TRUE(c.open(GetParam()));
   const m4n_spec *spec = c.task->spec(c.world);
   size_t size = (c.task->state_size(c.world) + 7) / 8;
-  std::vector<uint64_t> state(size), other(size), obs(spec->obs_size / 8), obs2(spec->obs_size / 8), action(spec->act_size / 8);
+  std::vector<uint64_t> state(size), other(size), obs(spec->obs_size / 8), obs2(spec->obs_size / 8),
+      action(spec->act_size / 8);
   m4n_rng rng = m4n_rng_make(2, 0, M4N_RNG_TEST);
   m4n_io io = {}, io2 = {};
   io.obs = obs.data(), io2.obs = obs2.data(), io.action = io2.action = action.data();
@@ -208,7 +215,8 @@ TEST_P(Contract, LanesAndThreadsChangeNothing) {
   }
 }
 
-INSTANTIATE_TEST_SUITE_P(Tasks, Contract, testing::ValuesIn(all_tasks()), [](const auto &i) { return i.param; });
+INSTANTIATE_TEST_SUITE_P(Tasks, Contract, testing::ValuesIn(all_tasks()),
+                         [](const auto &i) { return i.param; });
 
 TEST(Vec, RefusesWhatAPeerGetsWrong) {
   Case c;
@@ -221,8 +229,9 @@ TEST(Vec, RefusesWhatAPeerGetsWrong) {
     return o;
   };
   auto reset = [&](std::vector<m4n_reset> o) { return m4n_vec_reset(vec, o.data(), (int)o.size()); };
-  for (const m4n_reset &bad : {order(4, 0, 0, -1), order(-1, 0, 0, -1), order(0, 3, 0, -1), order(0, M4N_SET_VALID, 0, -1),
-                               order(0, 0, -1, -1), order(0, 0, 0, 1), order(0, 0, 0, 9)})
+  for (const m4n_reset &bad :
+       {order(4, 0, 0, -1), order(-1, 0, 0, -1), order(0, 3, 0, -1), order(0, M4N_SET_VALID, 0, -1),
+        order(0, 0, -1, -1), order(0, 0, 0, 1), order(0, 0, 0, 9)})
     EXPECT_EQ(reset({bad}), M4N_EPROTO) << m4n_error_message();
   EXPECT_EQ(reset({order(1, 0, 0, -1), order(1, 0, 1, -1)}), M4N_EPROTO);
   EXPECT_EQ(m4n_vec_rows_of(vec)->n, 0) << "a refused call left rows behind";

@@ -4,7 +4,9 @@
 #include <cstddef>
 
 #if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__) || defined(M4N_SANITIZED)
-int64_t m4n_allocations(void) { return 0; }
+int64_t m4n_allocations(void) {
+  return 0;
+}
 #else
 static std::atomic<int64_t> count;
 
@@ -38,5 +40,7 @@ int posix_memalign(void **at, size_t align, size_t size) {
 }
 }
 
-int64_t m4n_allocations(void) { return count; }
+int64_t m4n_allocations(void) {
+  return count;
+}
 #endif

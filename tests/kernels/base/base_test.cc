@@ -42,7 +42,8 @@ TEST(Status, LongTextsAreCutNotOverrun) {
 }
 
 TEST(Text, LinesWordsAndFields) {
-  const char text[] = "\xEF\xBB\xBF" "1 \t2\r\n\nlast, x";
+  const char text[] = "\xEF\xBB\xBF"
+                      "1 \t2\r\n\nlast, x";
   m4n_lines in = m4n_lines_of(text, sizeof text - 1);
   m4n_span line, word;
   ASSERT_TRUE(m4n_lines_next(&in, &line));
@@ -76,7 +77,8 @@ TEST(Text, Numbers) {
   EXPECT_FALSE(m4n_span_double(span(std::string(100, '1').c_str()), &x));
   EXPECT_TRUE(m4n_span_int64(span("-9223372036854775808"), &i));
   EXPECT_EQ(i, INT64_MIN);
-  for (const char *bad : {"", "9223372036854775808", "1.0", "0x"}) EXPECT_FALSE(m4n_span_int64(span(bad), &i)) << bad;
+  for (const char *bad : {"", "9223372036854775808", "1.0", "0x"})
+    EXPECT_FALSE(m4n_span_int64(span(bad), &i)) << bad;
 }
 
 TEST(File, IsWrittenWholeOrNotAtAll) {
@@ -139,7 +141,8 @@ TEST(File, FoldersAndPaths) {
   EXPECT_STREQ(names.name[1], "b10");
   EXPECT_STREQ(names.name[2], "b9");
   m4n_names_free(&names);
-  char *joined = m4n_path_join("a/", "b"), *absolute = m4n_path_join("a", "/b"), *folder = m4n_path_dir("x/y/z");
+  char *joined = m4n_path_join("a/", "b"), *absolute = m4n_path_join("a", "/b"),
+       *folder = m4n_path_dir("x/y/z");
   EXPECT_STREQ(joined, "a/b");
   EXPECT_STREQ(absolute, "/b");
   EXPECT_STREQ(folder, "x/y");
@@ -173,13 +176,15 @@ TEST(Pool, EveryTileOnceWhateverTheThreads) {
     EXPECT_EQ(m4n_pool_threads(pool), threads);
     std::atomic<int> hits[97] = {};
     for (int round = 0; round < 200; round++)
-      m4n_pool_run(pool, 97, [](void *self, int i) { ((std::atomic<int> *)self)[i]++; }, hits);
+      m4n_pool_run(
+          pool, 97, [](void *self, int i) { ((std::atomic<int> *)self)[i]++; }, hits);
     for (auto &h : hits) EXPECT_EQ(h.load(), 200);
     m4n_pool_close(pool);
   }
   m4n_pool *pool;
   EXPECT_EQ(m4n_pool_open(&pool, -1), M4N_EARG);
   int count = 0;
-  m4n_pool_run(nullptr, 3, [](void *self, int) { ++*(int *)self; }, &count);
+  m4n_pool_run(
+      nullptr, 3, [](void *self, int) { ++*(int *)self; }, &count);
   EXPECT_EQ(count, 3);
 }
