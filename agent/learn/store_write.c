@@ -1,0 +1,502 @@
+/* The event log's writing side: lanes fill buffers, one thread compresses and writes them. */
+#include "agent/learn/store.h"
+
+#include <assert.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <math.h>
+#include <pthread.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#define XXH_INLINE_ALL
+#include <xxhash.h>
+#include <zstd.h>
+
+#include "agent/learn/store_format.h"
+#include "kernels/base/status.h"
+
+enum {
+  LEVEL = 1,           /* of zstd: 3 saves 4 % and costs a sixth of the rate (README) */
+  QUEUE = 64,          /* finished episodes that may wait for the writer */
+  GATHER = 256 * 1024, /* bytes that one write takes while there is more to come */
+  VIEW = M4N_MAX_FIELDS + 2
+};
+
+/* An episode that is being recorded or waits to be written. */
+typedef struct episode {
+  m4n_bytes part[VIEW]; /* 0: moments, [T+1] words; 1: decisions, [T] words; then the varying fields' rows */
+  uint64_t *metrics;    /* [n_metrics] bits of doubles */
+  int32_t policy, set;
+  int64_t number;
+  uint64_t seed;
+  uint32_t flags, steps;
+  char label[M4N_LABEL];
+  struct episode *next; /* in the queue or among the spare ones */
+} episode;
+
+typedef struct slot {
+  episode *episode;   /* NULL: none is open */
+  uint64_t *decision; /* words of the decision that waits for its result */
+  bool decided;
+  bool given_up; /* the episode cannot be kept, its rest is ignored */
+} slot;
+
+struct m4n_events {
+  m4n_events_header header; /* only its spec and n_policies */
+  m4n_row_plan plan;
+  size_t decision_words, moment_words;
+  char *path;
+  int slots;
+  slot *slot;
+  uint64_t *decisions;  /* the memory of slot[].decision */
+  size_t longest[VIEW]; /* bytes of the longest episode so far: what a buffer gets at once */
+
+  pthread_t thread;
+  pthread_mutex_t lock;
+  pthread_cond_t filled, drained;
+  episode *first, *last, *spare; /* under lock, as are the next three */
+  int queued;
+  bool closing;
+  m4n_error failure; /* status 0: none */
+
+  /* the writer's own */
+  int fd;
+  off_t whole; /* length of the file up to its last whole record */
+  uint64_t written;
+  ZSTD_CCtx *zstd;
+  m4n_bytes content, out;
+};
+
+static void remember(m4n_events *log) {
+  pthread_mutex_lock(&log->lock);
+  if (!log->failure.status) log->failure = *m4n_last_error();
+  pthread_mutex_unlock(&log->lock);
+}
+
+/* ---- the writer: content, frame, file */
+
+static void append(m4n_bytes *bytes, const void *data, size_t size) {
+  if (size) memcpy(bytes->data + bytes->size, data, size);
+  bytes->size += size;
+}
+
+// Memory is there: see content_size.
+static void append_zeros(m4n_bytes *bytes) {
+  while (bytes->size % 8) bytes->data[bytes->size++] = 0;
+}
+
+static size_t content_size(const m4n_events *log, const episode *e) {
+  size_t size = M4N_EPISODE_HEAD + m4n_round8(strlen(e->label)) + (size_t)log->header.spec.n_metrics * 8;
+  for (int i = 0; i < 2 + log->plan.n_varying; i++) size += m4n_round8(e->part[i].size);
+  return size;
+}
+
+static int make_content(m4n_events *log, const episode *e) {
+  m4n_bytes *c = &log->content;
+  size_t size = content_size(log, e);
+  c->size = 0;
+  if (!m4n_bytes_reserve(c, size)) return m4n_fail(M4N_ENOMEM, "no memory for an episode's record");
+  uint32_t label = (uint32_t)strlen(e->label), zero = 0;
+  append(c, &e->policy, 4);
+  append(c, &e->set, 4);
+  append(c, &e->number, 8);
+  append(c, &e->seed, 8);
+  append(c, &e->flags, 4);
+  append(c, &e->steps, 4);
+  append(c, &label, 4);
+  append(c, &zero, 4);
+  append(c, e->label, label);
+  append_zeros(c);
+  append(c, e->metrics, (size_t)log->header.spec.n_metrics * 8);
+  m4n_columns((uint64_t *)(void *)(c->data + c->size), (const uint64_t *)(const void *)e->part[1].data,
+              e->steps, log->decision_words);
+  c->size += e->part[1].size;
+  m4n_columns((uint64_t *)(void *)(c->data + c->size), (const uint64_t *)(const void *)e->part[0].data,
+              (size_t)e->steps + 1, log->moment_words);
+  c->size += e->part[0].size;
+  for (int i = 2; i < 2 + log->plan.n_varying; i++) {
+    append(c, e->part[i].data, e->part[i].size);
+    append_zeros(c);
+  }
+  return M4N_OK;
+}
+
+// Appends log->content as a record to log->out.
+static int make_record(m4n_events *log, uint32_t kind) {
+  const m4n_bytes *c = &log->content;
+  m4n_bytes *out = &log->out;
+  size_t room = ZSTD_compressBound(c->size);
+  if (!m4n_bytes_reserve(out, M4N_RECORD_HEAD + room))
+    return m4n_fail(M4N_ENOMEM, "no memory for a compressed record");
+  size_t frame = ZSTD_compress2(log->zstd, out->data + out->size + M4N_RECORD_HEAD, room, c->data, c->size);
+  if (ZSTD_isError(frame))
+    return m4n_fail(M4N_ENOMEM, "cannot compress a record: %s", ZSTD_getErrorName(frame));
+  m4n_record record = {kind, c->size, frame, XXH3_64bits(c->data, c->size)};
+  m4n_record_put(out->data + out->size, &record);
+  out->size += M4N_RECORD_HEAD + frame;
+  return M4N_OK;
+}
+
+// Cuts the file behind the last record of log->out of which `done` bytes were written.
+static void cut(m4n_events *log, size_t done) {
+  size_t whole = 0;
+  for (uint64_t frame; whole + M4N_RECORD_HEAD <= done; whole += M4N_RECORD_HEAD + frame) {
+    memcpy(&frame, log->out.data + whole + 16, 8);
+    if (frame > done - whole - M4N_RECORD_HEAD) break;
+  }
+  // Where that fails too, a reader meets a broken tail, which it knows how to take.
+  int ignored = ftruncate(log->fd, log->whole + (off_t)whole);
+  (void)ignored;
+}
+
+// Writes log->out.
+static int flush(m4n_events *log) {
+  size_t done = 0;
+  while (done < log->out.size) {
+    ssize_t n = write(log->fd, log->out.data + done, log->out.size - done);
+    if (n < 0 && errno == EINTR) continue;
+    if (n <= 0) {
+      int reason = n ? errno : ENOSPC;
+      cut(log, done);
+      log->out.size = 0;
+      return m4n_fail_at(M4N_EIO, log->path, 0, NULL, "cannot write the event log: %s", strerror(reason));
+    }
+    done += (size_t)n;
+  }
+  log->whole += (off_t)done;
+  log->out.size = 0;
+  return M4N_OK;
+}
+
+static int write_episode(m4n_events *log, const episode *e, bool more) {
+  M4N_TRY(make_content(log, e));
+  M4N_TRY(make_record(log, M4N_RECORD_EPISODE));
+  log->written++;
+  return more && log->out.size < GATHER ? M4N_OK : flush(log);
+}
+
+static void *writer(void *self) {
+  m4n_events *log = self;
+  pthread_mutex_lock(&log->lock);
+  for (;;) {
+    while (!log->first && !log->closing) pthread_cond_wait(&log->filled, &log->lock);
+    episode *e = log->first;
+    if (!e) break;
+    log->first = e->next;
+    log->queued--;
+    bool more = log->first != NULL, dead = log->failure.status == M4N_EIO;
+    if (log->queued == QUEUE / 2) pthread_cond_signal(&log->drained); // not for every single place
+    pthread_mutex_unlock(&log->lock);
+    // After a failure to write, episodes are taken and dropped so that nobody waits for a dead disk.
+    if (!dead && write_episode(log, e, more)) remember(log);
+    pthread_mutex_lock(&log->lock);
+    e->next = log->spare;
+    log->spare = e;
+  }
+  pthread_mutex_unlock(&log->lock);
+  return NULL;
+}
+
+/* ---- opening and closing */
+
+static void episode_free(episode *e) {
+  for (int i = 0; i < VIEW; i++) m4n_bytes_free(&e->part[i]);
+  free(e->metrics);
+  free(e);
+}
+
+static void list_free(episode *e) {
+  while (e) {
+    episode *next = e->next;
+    episode_free(e);
+    e = next;
+  }
+}
+
+static void release(m4n_events *log) {
+  for (int i = 0; log->slot && i < log->slots; i++)
+    if (log->slot[i].episode) episode_free(log->slot[i].episode);
+  list_free(log->first);
+  list_free(log->spare);
+  if (log->fd >= 0) close(log->fd);
+  ZSTD_freeCCtx(log->zstd);
+  m4n_bytes_free(&log->content);
+  m4n_bytes_free(&log->out);
+  free(log->slot);
+  free(log->decisions);
+  free(log->path);
+  pthread_mutex_destroy(&log->lock);
+  pthread_cond_destroy(&log->filled);
+  pthread_cond_destroy(&log->drained);
+  free(log);
+}
+
+// What we write must be what we would read: names that are too long, a spec that does not lay out.
+static int check_header(const m4n_bytes *content) {
+  if (content->size > M4N_MAX_HEADER)
+    return m4n_fail(M4N_EARG,
+                    "the event log's header has %zu bytes (the scenario's text included), at most %d fit",
+                    content->size, M4N_MAX_HEADER);
+  m4n_events_header back;
+  char *strings;
+  int status = m4n_header_get(&back, &strings, content->data, content->size);
+  if (!status) free(strings);
+  return status == M4N_EFORMAT ? m4n_context(M4N_EARG, "the event log cannot hold this run") : status;
+}
+
+static int prepare(m4n_events *log, const m4n_events_header *header) {
+  const m4n_spec *spec = &log->header.spec;
+  log->plan = m4n_row_plan_of(spec);
+  log->moment_words = 1 + log->plan.words;
+  log->decision_words = M4N_DECISION_WORDS + (size_t)spec->n_info + spec->act_size / 8;
+  log->slot = calloc((size_t)log->slots, sizeof *log->slot);
+  log->decisions = calloc((size_t)log->slots, log->decision_words * 8);
+  log->zstd = ZSTD_createCCtx();
+  if (!log->path || !log->slot || !log->decisions || !log->zstd)
+    return m4n_fail(M4N_ENOMEM, "no memory for an event log of %d lanes", log->slots);
+  for (int i = 0; i < log->slots; i++)
+    log->slot[i].decision = log->decisions + (size_t)i * log->decision_words;
+  ZSTD_CCtx_setParameter(log->zstd, ZSTD_c_compressionLevel, LEVEL);
+  M4N_TRY(m4n_header_put(&log->content, header));
+  M4N_TRY(check_header(&log->content));
+  M4N_TRY(make_record(log, M4N_RECORD_HEADER));
+  log->fd = open(log->path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0666);
+  if (log->fd < 0)
+    return m4n_fail_at(errno == ENOENT ? M4N_ENOTFOUND : M4N_EIO, log->path, 0, NULL, "cannot write: %s",
+                       strerror(errno));
+  return flush(log);
+}
+
+int m4n_events_create(m4n_events **out, const char *path, const m4n_events_header *header, int slots) {
+  *out = NULL;
+  assert(slots > 0);
+  m4n_events *log = calloc(1, sizeof *log);
+  if (!log) return m4n_fail(M4N_ENOMEM, "no memory for an event log");
+  log->fd = -1;
+  log->slots = slots;
+  log->path = strdup(path);
+  log->header.spec = header->spec;
+  log->header.n_policies = header->n_policies;
+  pthread_mutex_init(&log->lock, NULL);
+  pthread_cond_init(&log->filled, NULL);
+  pthread_cond_init(&log->drained, NULL);
+  int status = prepare(log, header);
+  if (!status && pthread_create(&log->thread, NULL, writer, log))
+    status = m4n_fail(M4N_ENOMEM, "cannot start the event log's thread");
+  if (status) {
+    release(log);
+    return status;
+  }
+  *out = log;
+  return M4N_OK;
+}
+
+int m4n_events_status(m4n_events *log) {
+  pthread_mutex_lock(&log->lock);
+  int status = log->failure.status ? m4n_set_error(&log->failure) : M4N_OK;
+  pthread_mutex_unlock(&log->lock);
+  return status;
+}
+
+// The last record says how many there are: without it episodes are missing.
+static int write_end(m4n_events *log) {
+  log->content.size = 0;
+  if (!m4n_bytes_reserve(&log->content, 8)) return m4n_fail(M4N_ENOMEM, "no memory for the last record");
+  append(&log->content, &log->written, 8);
+  M4N_TRY(make_record(log, M4N_RECORD_END));
+  return flush(log);
+}
+
+static int finish_file(m4n_events *log) {
+  int failure = log->failure.status;
+  if (failure == M4N_EIO) return M4N_OK; // nothing more goes to this file
+  M4N_TRY(failure ? flush(log) : write_end(log));
+  if (fsync(log->fd) && errno != EINVAL && errno != EROFS)
+    return m4n_fail_at(M4N_EIO, log->path, 0, NULL, "cannot write the event log: %s", strerror(errno));
+  return M4N_OK;
+}
+
+int m4n_events_close(m4n_events *log) {
+  if (!log) return M4N_OK;
+  for (int i = 0; i < log->slots; i++) m4n_events_lost(log, i);
+  pthread_mutex_lock(&log->lock);
+  log->closing = true;
+  pthread_cond_signal(&log->filled);
+  pthread_mutex_unlock(&log->lock);
+  pthread_join(log->thread, NULL);
+  if (finish_file(log)) remember(log);
+  if (close(log->fd) && !log->failure.status) {
+    m4n_fail_at(M4N_EIO, log->path, 0, NULL, "cannot write the event log: %s", strerror(errno));
+    remember(log);
+  }
+  log->fd = -1;
+  int status = m4n_events_status(log);
+  release(log);
+  return status;
+}
+
+/* ---- the lanes' side */
+
+// An episode that cannot be kept (no memory, too long) is forgotten, and close says so.
+static void give_up(m4n_events *log, slot *s) {
+  remember(log);
+  s->given_up = true;
+}
+
+static episode *take_spare(m4n_events *log) {
+  pthread_mutex_lock(&log->lock);
+  episode *e = log->spare;
+  if (e) log->spare = e->next;
+  pthread_mutex_unlock(&log->lock);
+  if (e) return e;
+  e = calloc(1, sizeof *e);
+  if (e) e->metrics = calloc((size_t)log->header.spec.n_metrics + 1, 8);
+  if (e && e->metrics) return e;
+  free(e);
+  return NULL;
+}
+
+static void hand_over(m4n_events *log, slot *s) {
+  episode *e = s->episode;
+  s->episode = NULL;
+  e->next = NULL;
+  pthread_mutex_lock(&log->lock);
+  if (s->given_up) {
+    for (int i = 0; i < VIEW; i++) m4n_bytes_free(&e->part[i]); // they may be huge
+    e->next = log->spare;
+    log->spare = e;
+  } else {
+    while (log->queued == QUEUE) pthread_cond_wait(&log->drained, &log->lock);
+    if (log->first) {
+      log->last->next = e;
+    } else {
+      log->first = e;
+      pthread_cond_signal(&log->filled);
+    }
+    log->last = e;
+    log->queued++;
+  }
+  pthread_mutex_unlock(&log->lock);
+}
+
+// Appends a moment: the time, the row's fixed part and the rows of its varying fields.
+static void add_moment(m4n_events *log, slot *s, const uint8_t *obs, int64_t sim_time_ns) {
+  const m4n_row_plan *plan = &log->plan;
+  episode *e = s->episode;
+  m4n_bytes *moments = &e->part[0];
+  size_t bytes = log->moment_words * 8, total = 0;
+  bool enough = m4n_bytes_reserve(moments, bytes);
+  if (enough) {
+    uint64_t *words = (uint64_t *)(void *)(moments->data + moments->size);
+    memcpy(words, &sim_time_ns, 8);
+    m4n_row_pack(plan, words + 1, obs);
+    moments->size += bytes;
+    for (int i = 0; i < plan->n_varying && enough; i++) {
+      uint32_t count;
+      memcpy(&count, obs + plan->varying[i].offset, 4);
+      assert(count <= plan->varying[i].max_rows);
+      size_t size = (size_t)count * plan->varying[i].row;
+      enough = m4n_bytes_reserve(&e->part[2 + i], size);
+      if (enough) append(&e->part[2 + i], obs + plan->varying[i].offset + 8, size);
+    }
+  }
+  if (!enough) {
+    m4n_fail(M4N_ENOMEM, "no memory to record episode %lld", (long long)e->number);
+    give_up(log, s);
+    return;
+  }
+  for (int i = 0; i < 2 + plan->n_varying; i++) total += m4n_round8(e->part[i].size);
+  size_t rows = ((size_t)e->steps + 1) * log->header.spec.obs_size;
+  if (total > M4N_MAX_EPISODE - 4096 || rows > M4N_MAX_EPISODE) {
+    m4n_fail_at(M4N_EFORMAT, log->path, 0, NULL,
+                "episode %lld is not recorded: after %u decisions it has no end and more than %d bytes",
+                (long long)e->number, e->steps, M4N_MAX_EPISODE);
+    give_up(log, s);
+  }
+}
+
+// There are many bit patterns that are not a number: the file knows one.
+static uint64_t bits_of(double value) {
+  uint64_t bits;
+  if (isnan(value)) value = NAN;
+  memcpy(&bits, &value, 8);
+  return bits;
+}
+
+static slot *slot_of(m4n_events *log, int index) {
+  assert(index >= 0 && index < log->slots);
+  return &log->slot[index];
+}
+
+void m4n_events_begin(m4n_events *log, int index, int policy, const m4n_reset *order, const char *label,
+                      const uint8_t *obs, int64_t sim_time_ns) {
+  slot *s = slot_of(log, index);
+  assert(!s->episode && policy >= 0 && policy < log->header.n_policies);
+  episode *e = s->episode = take_spare(log);
+  s->decided = s->given_up = false;
+  if (!e) {
+    m4n_fail(M4N_ENOMEM, "no memory to record episode %lld", (long long)order->episode);
+    remember(log);
+    return;
+  }
+  for (int i = 0; i < VIEW; i++) {
+    e->part[i].size = 0;
+    m4n_bytes_reserve(&e->part[i], log->longest[i]); // without memory now, what is needed is asked for later
+  }
+  e->policy = policy;
+  e->set = order->set;
+  e->number = order->episode;
+  e->seed = order->seed;
+  e->steps = 0;
+  snprintf(e->label, sizeof e->label, "%s", label ? label : "");
+  add_moment(log, s, obs, sim_time_ns);
+}
+
+void m4n_events_action(m4n_events *log, int index, const uint8_t *action, int64_t delay_ns, int served_by) {
+  slot *s = slot_of(log, index);
+  s->decision[0] = (uint64_t)delay_ns;
+  s->decision[1] = served_by != 0;
+  memcpy(s->decision + M4N_DECISION_WORDS + log->header.spec.n_info, action, log->header.spec.act_size);
+  s->decided = true;
+}
+
+static void finish(m4n_events *log, slot *s, uint32_t flags, const double *metrics) {
+  episode *e = s->episode;
+  e->flags = flags & M4N_ENDED;
+  for (int i = 0; i < log->header.spec.n_metrics; i++) e->metrics[i] = bits_of(metrics ? metrics[i] : NAN);
+  for (int i = 0; i < VIEW && !s->given_up; i++)
+    if (e->part[i].size > log->longest[i]) log->longest[i] = e->part[i].size;
+  hand_over(log, s);
+}
+
+void m4n_events_result(m4n_events *log, int index, const uint8_t *obs, double reward, const double *info,
+                       int64_t sim_time_ns, uint32_t flags, const double *metrics) {
+  slot *s = slot_of(log, index);
+  episode *e = s->episode;
+  if (!e) return; // there was no memory to begin it
+  assert(s->decided);
+  s->decided = false;
+  if (!s->given_up) {
+    m4n_bytes *decisions = &e->part[1];
+    int n_info = log->header.spec.n_info;
+    s->decision[2] = bits_of(reward);
+    for (int i = 0; i < n_info; i++) s->decision[M4N_DECISION_WORDS + i] = bits_of(info ? info[i] : NAN);
+    if (m4n_bytes_reserve(decisions, log->decision_words * 8)) {
+      append(decisions, s->decision, log->decision_words * 8);
+      e->steps++;
+      add_moment(log, s, obs, sim_time_ns);
+    } else {
+      m4n_fail(M4N_ENOMEM, "no memory to record episode %lld", (long long)e->number);
+      give_up(log, s);
+    }
+  }
+  if (flags & M4N_ENDED) finish(log, s, flags, metrics);
+}
+
+void m4n_events_lost(m4n_events *log, int index) {
+  slot *s = slot_of(log, index);
+  if (s->episode) finish(log, s, M4N_LOST, NULL);
+}
