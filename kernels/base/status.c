@@ -9,6 +9,7 @@ static _Thread_local char message[sizeof(m4n_error) + 64];
 static int put(int status, const char *file, long line, const char *key, const char *format,
                va_list arguments) {
   record.status = status;
+  record.context[0] = 0;
   snprintf(record.file, sizeof record.file, "%s", file ? file : "");
   record.line = line;
   snprintf(record.key, sizeof record.key, "%s", key ? key : "");
@@ -33,15 +34,14 @@ int m4n_fail_at(int status, const char *file, long line, const char *key, const 
 }
 
 int m4n_context(int status, const char *format, ...) {
-  char old[sizeof record.text], front[256];
-  memcpy(old, record.text, sizeof old);
+  char old[sizeof record.context];
+  memcpy(old, record.context, sizeof old);
   va_list arguments;
   va_start(arguments, format);
-  vsnprintf(front, sizeof front, format, arguments);
+  vsnprintf(record.context, sizeof record.context, format, arguments);
   va_end(arguments);
-  // Cutting a text that is longer than the record is what we want here.
-  int n = snprintf(record.text, sizeof record.text, "%s: ", front);
-  snprintf(record.text + n, sizeof record.text - (size_t)n, "%s", old);
+  size_t n = strlen(record.context);
+  snprintf(record.context + n, sizeof record.context - n, ": %s", old);
   return status;
 }
 
@@ -55,14 +55,10 @@ int m4n_set_error(const m4n_error *error) {
 }
 
 const char *m4n_error_message(void) {
-  size_t n = 0;
-  message[0] = 0;
-  if (record.file[0]) n += (size_t)snprintf(message + n, sizeof message - n, "%s:", record.file);
-  if (record.file[0] && record.line)
-    n += (size_t)snprintf(message + n, sizeof message - n, "%ld:", record.line);
-  if (n) n += (size_t)snprintf(message + n, sizeof message - n, " ");
-  if (record.key[0]) n += (size_t)snprintf(message + n, sizeof message - n, "%s: ", record.key);
-  snprintf(message + n, sizeof message - n, "%s",
+  char line[32] = "";
+  if (record.file[0] && record.line) snprintf(line, sizeof line, "%ld:", record.line);
+  snprintf(message, sizeof message, "%s%s%s%s%s%s%s%s", record.context, record.file,
+           record.file[0] ? ":" : "", line, record.file[0] ? " " : "", record.key, record.key[0] ? ": " : "",
            record.text[0] ? record.text : m4n_status_text(record.status));
   return message;
 }

@@ -52,7 +52,8 @@ typedef struct m4n_error {
   char file[256];
   long line;
   char key[96];
-  char text[1024]; /* what was wrong and what was expected, with the contexts in front */
+  char context[256]; /* what callers were doing, outermost first: "reading x: row 3: " */
+  char text[1024];   /* what was wrong and what was expected */
 } m4n_error;
 
 #if defined(__GNUC__)
@@ -69,7 +70,7 @@ int m4n_fail(int status, const char *format, ...) M4N_PRINTF(2, 3);
 int m4n_fail_at(int status, const char *file, long line, const char *key, const char *format, ...)
     M4N_PRINTF(5, 6);
 
-/* Puts "format: " in front of the recorded text; returns `status`. */
+/* Puts "format: " in front of the recorded message; returns `status`. */
 int m4n_context(int status, const char *format, ...) M4N_PRINTF(2, 3);
 
 /* The record of the calling thread; never NULL. */
@@ -79,7 +80,7 @@ const m4n_error *m4n_last_error(void);
  * its status. */
 int m4n_set_error(const m4n_error *error);
 
-/* "FILE:LINE: KEY: TEXT" with the parts that are known; the string lives until the thread's next failure. */
+/* "CONTEXT: FILE:LINE: KEY: TEXT" with the parts that are known; the string lives until the thread's next failure. */
 const char *m4n_error_message(void);
 
 /* A short name of the status, "bad input"; for an unknown number "unknown status". */

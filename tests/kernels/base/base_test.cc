@@ -17,7 +17,8 @@ TEST(Status, NamesFileLineKeyAndText) {
   EXPECT_EQ(m4n_fail_at(M4N_EFORMAT, "a.txt", 3, "time", "%g is before %g", 1.0, 2.0), M4N_EFORMAT);
   EXPECT_STREQ(m4n_error_message(), "a.txt:3: time: 1 is before 2");
   m4n_context(M4N_EFORMAT, "reading %s", "traces");
-  EXPECT_STREQ(m4n_last_error()->text, "reading traces: 1 is before 2");
+  m4n_context(M4N_EFORMAT, "abr");
+  EXPECT_STREQ(m4n_error_message(), "abr: reading traces: a.txt:3: time: 1 is before 2");
   m4n_fail(M4N_EARG, "no such %s", "thing");
   EXPECT_STREQ(m4n_error_message(), "no such thing");
 }
