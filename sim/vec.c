@@ -246,7 +246,7 @@ int m4n_vec_step(m4n_vec *vec, int n, const int32_t *lanes, const uint8_t *actio
   for (int k = 0; k < checked; k++)
     if (lanes[k] >= 0 && lanes[k] < vec->lanes) vec->lane[lanes[k]].named = false;
   M4N_TRY(status);
-  memcpy(vec->rows.lane + vec->rows.n, lanes, (size_t)n * sizeof *lanes);
+  for (int k = 0; k < n; k++) vec->rows.lane[vec->rows.n + k] = lanes[k];
   vec->actions = actions, vec->delay_ns = delay_ns;
   run(vec, n, step_tile);
   return first_failure(vec, vec->first, n);

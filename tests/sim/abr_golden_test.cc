@@ -74,7 +74,9 @@ TEST(AbrGolden, ChunkLogsBitForBit) {
   ASSERT_GE(runs.size(), 6u);
   std::map<std::string, std::unique_ptr<World>> worlds;
   int compared = 0;
-  for (const auto &[name, rows] : runs) {
+  for (const auto &run : runs) {
+    const auto &name = run.first;
+    const auto &rows = run.second;
     const std::string &set = (*rows[0])[0], &trace = (*rows[0])[1], &sequence = (*rows[0])[2];
     auto &w = worlds[set];
     if (!w) w = std::make_unique<World>(folder_of(set));
