@@ -6,8 +6,9 @@
  * do not depend on how rows are batched.
  *
  *     m4n_policy policy;
- *     M4N_TRY(m4n_policy_open(&policy, "robust-mpc", &(m4n_policy_setup){.spec = spec, .slots = 64, .seed =
- * 1})); policy.kind->begin(policy.self, &start, 1); policy.kind->decide(policy.self, &batch, &out);
+ *     M4N_TRY(m4n_policy_open(&policy, "robust-mpc", &(m4n_policy_setup){.spec = spec, .slots = 64}));
+ *     policy.kind->begin(policy.self, &(m4n_start){.slot = 3, .episode = 17, .seed = 1}, 1);
+ *     policy.kind->decide(policy.self, &(m4n_batch){.n = 1, .slot = &slot, .obs = row}, &(m4n_decisions){.action = action});
  *     m4n_policy_close(&policy);
  */
 #ifndef M4N_AGENT_POLICY_H
@@ -23,14 +24,19 @@
 extern "C" {
 #endif
 
+struct m4n_policy_kind;
+
 typedef struct m4n_policy_setup {
-  const char *name;     /* as written by the user: "level-3", "robust-mpc" */
-  const m4n_spec *spec; /* outlives the policy */
-  int slots;            /* lanes that may be live at once */
-  uint64_t seed;
-  m4n_pool *pool; /* may be NULL */
+  const char *name;                   /* as written by the user: "level-3", "robust-mpc" */
+  const struct m4n_policy_kind *kind; /* what the name stands for; set by m4n_policy_open, like the name */
+  const m4n_spec *spec;               /* outlives the policy */
+  int slots;                          /* lanes that may be live at once */
+  uint64_t seed;                      /* of what is drawn when the policy is opened: initial weights */
+  m4n_pool *pool;                     /* may be NULL */
 } m4n_policy_setup;
 
+/* What an episode draws from (sampled actions) is named by its seed and number, as the reset order stated
+ * them, and never by the slot: any number of lanes gives the same episodes. */
 typedef struct m4n_start {
   int32_t slot;
   int64_t episode;
@@ -42,7 +48,7 @@ typedef struct m4n_batch {
   int32_t n;
   const int32_t *slot;
   const double *reward; /* of the slot's previous action; of no meaning on the first row of an episode */
-  const uint8_t *obs;   /* [n][spec obs_size] */
+  const uint8_t *obs;   /* [n][spec obs_size], 8-byte aligned, every number finite */
   const uint8_t *
       advice; /* [n][spec act_size], the simulator's oracle; NULL unless the policy's `wants_advice` is set */
 } m4n_batch;
@@ -66,6 +72,7 @@ typedef struct m4n_policy_kind {
   void (*begin)(void *self, const m4n_start *rows, int n);
   void (*decide)(void *self, const m4n_batch *batch, m4n_decisions *out); /* cannot fail, does not allocate */
   void (*close)(void *self);
+  const void *detail; /* the kind's own: what tells apart kinds that share their functions (rules/rule.h) */
 } m4n_policy_kind;
 
 typedef struct m4n_policy {
@@ -73,7 +80,7 @@ typedef struct m4n_policy {
   void *self;
 } m4n_policy;
 
-/* The registry. ENOTFOUND lists the names there are. */
+/* The registry. ENOTFOUND lists the names there are; a numbered one stands there as "level-N". */
 int m4n_policy_find(const m4n_policy_kind **kind, const char *name);
 const m4n_policy_kind *m4n_policy_at(int index); /* NULL behind the last */
 
