@@ -64,7 +64,8 @@ struct abr_row {
     std::vector<uint64_t> row(spec.obs_size / 8);
     auto put = [&](const char *name, const std::vector<double> &values, size_t at = 0) {
       const m4n_field *f = m4n_spec_obs(&spec, name);
-      if (f) memcpy((char *)row.data() + f->offset + 8 * at, values.data(), 8 * values.size());
+      if (f && !values.empty())
+        memcpy((char *)row.data() + f->offset + 8 * at, values.data(), 8 * values.size());
     };
     put(M4N_ABR_THROUGHPUT, throughput, M4N_ABR_HISTORY - throughput.size());
     put(M4N_ABR_BUFFER, {buffer});
