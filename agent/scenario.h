@@ -2,8 +2,13 @@
  * out of range is refused with file, line, key and what was expected.
  *
  *     m4n_scenario *s;
- *     M4N_TRY(m4n_scenario_load(&s, "scenarios/abr-baselines.yaml", sets, n_sets));   // sets:
- * "abr.test.traces=my/traces" … m4n_scenario_free(s);
+ *     const char *sets[] = {"abr.test.traces=my/traces"};
+ *     M4N_TRY(m4n_scenario_load(&s, "scenarios/abr-baselines.yaml", sets, 1));
+ *     …
+ *     m4n_scenario_free(s);
+ *
+ * The keys, with meaning, range and default, are the table in scenario_keys.c; `mamba4net run --help-keys`
+ * prints it.
  */
 #ifndef M4N_AGENT_SCENARIO_H
 #define M4N_AGENT_SCENARIO_H
@@ -24,7 +29,7 @@ typedef struct m4n_scenario {
   const char *path; /* as given */
   const char *name, *task;
   uint64_t seed;
-  m4n_abr_options abr; /* paths resolved */
+  m4n_abr_options abr; /* paths resolved; of the task abr */
   struct {
     const char **policies;
     int n_policies;
@@ -39,13 +44,19 @@ typedef struct m4n_scenario {
   struct {
     const char *endpoint; /* inproc, ipc, tcp or a URI */
     int lanes;
-    bool lockstep; /* mode: lockstep (default) or async */
-    int connect_ms, first_ms, act_ms, resends, idle_ms;
+    bool lockstep;                         /* mode: lockstep (default) or async */
+    int connect_ms, first_ms, act_ms, resends; /* the simulator's patience */
+    int idle_ms, wait_ms;                  /* the agent's: with a silent simulator, and with nobody there */
     const char *fallback; /* policy that answers when the policy's decision is late; NULL: none */
+    int decide_ms;        /* late is what takes longer than this */
   } bridge;
-  const char *resolved; /* the YAML as resolved, with defaults, for the run's folder */
+  const char *resolved; /* the YAML with every default written out and paths absolute, for the run's folder */
 } m4n_scenario;
 
+/* `sets` are "a.b=c" and win over the file: lists as "[x, y]" or "x,y", text as it stands, without quotes.
+ * Paths in the file are relative to the file's folder, paths in `sets` to the working directory; both may
+ * begin with "demo:", the folder of the demo data that the build made.
+ * ENOTFOUND or EIO: no such file. EFORMAT, EARG: refused, with line and key. */
 int m4n_scenario_load(m4n_scenario **scenario, const char *path, const char *const *sets, int n_sets);
 /* The same from text; `path` is for messages and for relative paths. What the fuzzer calls. */
 int m4n_scenario_parse(m4n_scenario **scenario, const char *path, const char *text, size_t size,

@@ -1,0 +1,421 @@
+#include "agent/scenario.h"
+
+#include <cyaml/cyaml.h>
+#include <limits.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "agent/scenario_keys.h"
+#include "agent/scenario_yaml.h"
+#include "agent/version.h"
+#include "kernels/base/arena.h"
+#include "kernels/base/file.h"
+#include "kernels/base/status.h"
+#include "kernels/base/text.h"
+
+enum { MAX_BYTES = 1 << 20 };
+static const char from_set[] = "--set";
+
+static int no_memory(void) {
+  return m4n_fail(M4N_ENOMEM, "no memory for a scenario");
+}
+
+// ---- paths
+
+// The demo data lies beside the program (build/release/demo), or where the build made it.
+static char *demo_folder(void) {
+  char program[PATH_MAX];
+  ssize_t n = readlink("/proc/self/exe", program, sizeof program - 1);
+  char *found = NULL;
+  if (n > 0) {
+    program[n] = 0;
+    char *folder = m4n_path_dir(program);
+    found = folder ? m4n_path_join(folder, "demo") : NULL;
+    free(folder);
+  }
+  if (found && m4n_is_dir(found)) return found;
+  free(found);
+  return strdup(M4N_DEMO_DIR);
+}
+
+// Absolute: "demo:x" in the demo data, else from `folder`; links and dots are followed where the path exists.
+static char *absolute(const char *folder, const char *text) {
+  char *joined, here[PATH_MAX];
+  if (!strncmp(text, "demo:", 5)) {
+    char *demo = demo_folder();
+    joined = demo ? m4n_path_join(demo, text + 5) : NULL;
+    free(demo);
+  } else {
+    joined = m4n_path_join(folder, text);
+  }
+  if (joined && joined[0] != '/' && getcwd(here, sizeof here)) {
+    char *full = m4n_path_join(here, joined);
+    free(joined);
+    joined = full;
+  }
+  char *real = joined ? realpath(joined, NULL) : NULL;
+  if (!real) return joined;
+  free(joined);
+  return real;
+}
+
+static bool is_word(const m4n_key *key, const char *text) {
+  return key->word && !strcmp(key->word, text);
+}
+
+// ---- what the file says
+
+static int check_value(m4n_yaml *yaml, const m4n_key *key, const yaml_node_t *node) {
+  long line = m4n_yaml_line(node);
+  if (!key->most) {
+    if (node->type != YAML_SCALAR_NODE)
+      return m4n_fail_at(M4N_EARG, yaml->file, line, key->path, "expected one value, found a %s",
+                         node->type == YAML_SEQUENCE_NODE ? "list" : "section");
+    return m4n_key_check(key, m4n_yaml_text(node), m4n_yaml_plain(node), yaml->file, line);
+  }
+  if (node->type != YAML_SEQUENCE_NODE)
+    return m4n_fail_at(M4N_EARG, yaml->file, line, key->path, "expected a list, '[a, b]'");
+  const yaml_node_item_t *items = node->data.sequence.items.start;
+  ptrdiff_t n = node->data.sequence.items.top - items;
+  if (n > key->most || (!n && !key->usual))
+    return m4n_fail_at(M4N_EARG, yaml->file, line, key->path, "%td items: expected %d to %d", n, key->usual ? 0 : 1,
+                       key->most);
+  for (ptrdiff_t i = 0; i < n; i++) {
+    const yaml_node_t *item = m4n_yaml_node(yaml, items[i]);
+    if (item->type != YAML_SCALAR_NODE)
+      return m4n_fail_at(M4N_EARG, yaml->file, m4n_yaml_line(item), key->path, "item %td: expected one value", i + 1);
+    M4N_TRY(m4n_key_check(key, m4n_yaml_text(item), m4n_yaml_plain(item), yaml->file, m4n_yaml_line(item)));
+    for (ptrdiff_t j = 0; j < i && key->type == M4N_KEY_POLICIES; j++)
+      if (!strcmp(m4n_yaml_text(item), m4n_yaml_text(m4n_yaml_node(yaml, items[j]))))
+        return m4n_fail_at(M4N_EARG, yaml->file, m4n_yaml_line(item), key->path, "'%s' stands twice",
+                           m4n_yaml_text(item));
+  }
+  return M4N_OK;
+}
+
+static int unknown_key(const char *file, long line, const char *path, const char *section) {
+  const char *near = m4n_key_nearest(path);
+  if (near) return m4n_fail_at(M4N_EARG, file, line, path, "unknown key: did you mean '%s'?", near);
+  char known[512];
+  m4n_key_list(section, known, sizeof known);
+  return m4n_fail_at(M4N_EARG, file, line, path, "unknown key: expected one of %s", known);
+}
+
+static int check_section(m4n_yaml *yaml, const yaml_node_t *section, const char *prefix) {
+  for (yaml_node_pair_t *p = section->data.mapping.pairs.start; p < section->data.mapping.pairs.top; p++) {
+    const yaml_node_t *name = m4n_yaml_node(yaml, p->key), *value = m4n_yaml_node(yaml, p->value);
+    char path[128];
+    bool fits = (size_t)snprintf(path, sizeof path, "%s%s%s", prefix, *prefix ? "." : "", m4n_yaml_text(name)) <
+                sizeof path;
+    // A key with a dot in it would look like a path.
+    bool simple = fits && !strchr(m4n_yaml_text(name), '.');
+    const m4n_key *key = simple ? m4n_key_find(path) : NULL;
+    if (key) {
+      M4N_TRY(check_value(yaml, key, value));
+    } else if (simple && m4n_key_is_section(path)) {
+      if (value->type != YAML_MAPPING_NODE) {
+        char known[512];
+        m4n_key_list(path, known, sizeof known);
+        return m4n_fail_at(M4N_EARG, yaml->file, m4n_yaml_line(name), path, "expected keys below it: %s", known);
+      }
+      M4N_TRY(check_section(yaml, value, path));
+    } else {
+      return unknown_key(yaml->file, m4n_yaml_line(name), path, prefix);
+    }
+  }
+  return M4N_OK;
+}
+
+// ---- what --set says
+
+// "[a, b]" or "a,b" into its items, which are ended by zeros in `text`.
+static int split(char *text, const char *items[], int most, int *n) {
+  size_t size = strlen(text);
+  if (size > 1 && text[0] == '[' && text[size - 1] == ']') {
+    text[size - 1] = 0;
+    text++;
+  }
+  m4n_span rest = {text, strlen(text)}, item;
+  for (*n = 0; rest.size && m4n_span_split(&rest, ',', &item); (*n)++) {
+    if (*n == most) return 1;
+    ((char *)(uintptr_t)item.at)[item.size] = 0;
+    items[*n] = item.at;
+  }
+  return 0;
+}
+
+static int apply_set(m4n_yaml *yaml, const char *set) {
+  char text[4096], *equals;
+  if ((size_t)snprintf(text, sizeof text, "%s", set) >= sizeof text || !(equals = strchr(text, '=')))
+    return m4n_fail_at(M4N_EARG, from_set, 0, set, "expected KEY=VALUE");
+  *equals = 0;
+  const char *value = equals + 1, *items[64];
+  const m4n_key *key = m4n_key_find(text);
+  if (!key) {
+    if (!m4n_key_is_section(text)) return unknown_key(from_set, 0, text, "");
+    char known[512];
+    m4n_key_list(text, known, sizeof known);
+    return m4n_fail_at(M4N_EARG, from_set, 0, text, "is a section: set one of its keys, %s", known);
+  }
+  if (!key->most) {
+    M4N_TRY(m4n_key_check(key, value, true, from_set, 0));
+    char *path = key->type == M4N_KEY_PATH && !is_word(key, value) ? absolute("", value) : NULL;
+    if (path) value = path;
+    int status = m4n_yaml_put(yaml, key->path, &value, -1);
+    free(path);
+    return status;
+  }
+  int n;
+  if (split(equals + 1, items, key->most, &n) || (!n && !key->usual))
+    return m4n_fail_at(M4N_EARG, from_set, 0, key->path, "expected %d to %d items", key->usual ? 0 : 1, key->most);
+  M4N_TRY(m4n_yaml_put(yaml, key->path, items, n));
+  yaml->file = from_set;
+  return check_value(yaml, key, m4n_yaml_find(yaml, key->path));
+}
+
+// ---- what nobody says
+
+static int resolve_paths(m4n_yaml *yaml, const char *file) {
+  char *folder = m4n_path_dir(file);
+  int status = folder ? M4N_OK : no_memory();
+  for (int i = 0; i < m4n_n_keys && !status; i++) {
+    const yaml_node_t *node = m4n_keys[i].type == M4N_KEY_PATH ? m4n_yaml_find(yaml, m4n_keys[i].path) : NULL;
+    if (!node || is_word(&m4n_keys[i], m4n_yaml_text(node))) continue;
+    char *path = absolute(folder, m4n_yaml_text(node));
+    status = path ? m4n_yaml_put(yaml, m4n_keys[i].path, (const char *const *)&path, -1) : no_memory();
+    free(path);
+  }
+  free(folder);
+  return status;
+}
+
+static int add_defaults(m4n_yaml *yaml, const char *file) {
+  for (int i = 0; i < m4n_n_keys; i++) {
+    const m4n_key *key = &m4n_keys[i];
+    if (m4n_yaml_find(yaml, key->path)) continue;
+    if (!key->usual) return m4n_fail_at(M4N_EARG, file, 0, key->path, "is missing: %s", key->meaning);
+    M4N_TRY(m4n_yaml_put(yaml, key->path, &key->usual, key->most ? 0 : -1)); // a list's default is empty
+  }
+  return M4N_OK;
+}
+
+// ---- keys that belong together
+
+typedef struct check {
+  m4n_yaml *yaml;
+  const char *file;
+} check;
+
+static bool says(const check *c, const char *path, const char *text) {
+  return !strcmp(m4n_yaml_text(m4n_yaml_find(c->yaml, path)), text);
+}
+
+static int blame(const check *c, const char *path, const char *why) {
+  long line = m4n_yaml_line(m4n_yaml_find(c->yaml, path));
+  return m4n_fail_at(M4N_EARG, c->file, line, path, "%s", why);
+}
+
+static int check_together(const check *c) {
+  static const char *const set[] = {"test", "train", "valid"};
+  char start[64], pointers[64], traces[64];
+  for (int i = 0; i < 3; i++) {
+    snprintf(start, sizeof start, "abr.%s.start", set[i]);
+    snprintf(pointers, sizeof pointers, "abr.%s.pointers", set[i]);
+    if (says(c, start, "listed") && says(c, pointers, "none"))
+      return blame(c, pointers, "start: listed needs a file of row numbers");
+    if (!says(c, start, "listed") && !says(c, pointers, "none"))
+      return blame(c, pointers, "is only read with start: listed");
+  }
+  if (says(c, "task", "abr")) {
+    snprintf(traces, sizeof traces, "abr.%s.traces", m4n_yaml_text(m4n_yaml_find(c->yaml, "evaluate.set")));
+    if (says(c, traces, "none")) return blame(c, traces, "is missing: evaluate.set names these traces");
+    if (says(c, "abr.video.sizes", "none"))
+      return blame(c, "abr.video.sizes", "is missing: what is streamed");
+  }
+  const yaml_node_t *utility = m4n_yaml_find(c->yaml, "abr.qoe.utility");
+  if (!says(c, "abr.qoe.kind", "hd") && utility->data.sequence.items.top > utility->data.sequence.items.start)
+    return blame(c, "abr.qoe.utility", "is only read with kind: hd");
+  if (!says(c, "evaluate.delay.kind", "fixed") && !says(c, "evaluate.delay.ms", "0"))
+    return blame(c, "evaluate.delay.ms", "is only read with kind: fixed");
+  return M4N_OK;
+}
+
+// ---- libcyaml: from the patched text to the struct
+
+// realloc for libcyaml out of an arena: the size stands in front of a block, and nothing is given back.
+static void *arena_mem(void *self, void *block, size_t size) {
+  enum { FRONT = 16 };
+  if (!size) return NULL;
+  char *fresh = m4n_arena_alloc(self, size + FRONT);
+  if (!fresh) return NULL;
+  memcpy(fresh, &size, sizeof size);
+  if (block) {
+    size_t old;
+    memcpy(&old, (char *)block - FRONT, sizeof old);
+    memcpy(fresh + FRONT, block, old < size ? old : size);
+  }
+  return fresh + FRONT;
+}
+
+static cyaml_schema_value_t leaf(const m4n_key *key) {
+  static const cyaml_schema_value_t text = {CYAML_VALUE_STRING(CYAML_FLAG_POINTER, char *, 0, CYAML_UNLIMITED)};
+  static const cyaml_schema_value_t number = {CYAML_VALUE_FLOAT(CYAML_FLAG_DEFAULT, double)};
+  // A list is an array in the struct, or a pointer to one that libcyaml makes.
+  enum cyaml_flag list = key->size == sizeof(void *) ? CYAML_FLAG_POINTER : CYAML_FLAG_DEFAULT;
+  switch (key->type) {
+  case M4N_KEY_SEED:
+    return (cyaml_schema_value_t){CYAML_VALUE_UINT(CYAML_FLAG_DEFAULT, uint64_t)};
+  case M4N_KEY_INT:
+    return (cyaml_schema_value_t){CYAML_VALUE_INT(CYAML_FLAG_DEFAULT, int)};
+  case M4N_KEY_NUMBER:
+    return number;
+  case M4N_KEY_BOOL:
+    return (cyaml_schema_value_t){CYAML_VALUE_BOOL(CYAML_FLAG_DEFAULT, bool)};
+  case M4N_KEY_CHOICE: {
+    cyaml_schema_value_t value = {
+        CYAML_VALUE_ENUM(CYAML_FLAG_STRICT, int, key->choice, (uint32_t)key->n_choices)};
+    value.data_size = (uint32_t)key->size;
+    return value;
+  }
+  case M4N_KEY_POLICIES:
+    return (cyaml_schema_value_t){CYAML_VALUE_SEQUENCE(list, char *, &text, 0, (uint32_t)key->most)};
+  case M4N_KEY_NUMBERS:
+    return (cyaml_schema_value_t){CYAML_VALUE_SEQUENCE(list, double, &number, 0, (uint32_t)key->most)};
+  default:
+    return text;
+  }
+}
+
+// The fields right under `prefix`; a section is a mapping at offset 0, so that all offsets are m4n_scenario's.
+static cyaml_schema_field_t *schema_of(m4n_arena *memory, const char *prefix) {
+  size_t skip = strlen(prefix), n = 0;
+  cyaml_schema_field_t *fields = m4n_arena_alloc(memory, ((size_t)m4n_n_keys + 1) * sizeof *fields);
+  for (int i = 0; i < m4n_n_keys && fields; i++) {
+    const m4n_key *key = &m4n_keys[i];
+    if (strncmp(key->path, prefix, skip)) continue;
+    const char *part = key->path + skip;
+    size_t size = strcspn(part, ".");
+    // Keys of a section stand together in the table.
+    if (n && strlen(fields[n - 1].key) == size && !strncmp(fields[n - 1].key, part, size)) continue;
+    char *name = m4n_arena_alloc(memory, skip + size + 2);
+    if (!name) return NULL;
+    cyaml_schema_field_t *field = &fields[n++];
+    memcpy(name, part, size);
+    field->key = name;
+    if (part[size]) {
+      char *below = m4n_arena_alloc(memory, skip + size + 2);
+      if (!below) return NULL;
+      memcpy(below, key->path, skip + size + 1);
+      field->value = (cyaml_schema_value_t){
+          CYAML_VALUE_MAPPING(CYAML_FLAG_DEFAULT, m4n_scenario, schema_of(memory, below))};
+      if (!field->value.mapping.fields) return NULL;
+    } else {
+      field->value = leaf(key);
+      field->data_offset = (uint32_t)key->offset;
+      field->count_offset = (uint32_t)key->count_offset;
+      field->count_size = sizeof(int);
+    }
+  }
+  return fields;
+}
+
+// libcyaml reads numbers where a word may stand: a copy of the text with the numbers in.
+static int without_words(char **text, const char *resolved) {
+  m4n_yaml yaml;
+  M4N_TRY(m4n_yaml_parse(&yaml, "the resolved scenario", resolved, strlen(resolved)));
+  for (int i = 0; i < m4n_n_keys; i++) {
+    const m4n_key *key = &m4n_keys[i];
+    if (!key->number || !is_word(key, m4n_yaml_text(m4n_yaml_find(&yaml, key->path)))) continue;
+    int status = m4n_yaml_put(&yaml, key->path, &key->number, -1);
+    if (status) {
+      m4n_yaml_close(&yaml);
+      return status;
+    }
+  }
+  return m4n_yaml_write(text, &yaml);
+}
+
+typedef struct loaded {
+  m4n_scenario scenario;
+  m4n_arena memory;
+} loaded;
+
+static int load_struct(loaded *l, const char *resolved) {
+  cyaml_schema_field_t *fields = schema_of(&l->memory, "");
+  if (!fields) return no_memory();
+  const cyaml_schema_value_t schema = {CYAML_VALUE_MAPPING(CYAML_FLAG_POINTER, m4n_scenario, fields)};
+  const cyaml_config_t config = {.mem_fn = arena_mem, .mem_ctx = &l->memory, .flags = CYAML_CFG_NO_ALIAS};
+  char *text;
+  cyaml_data_t *data = NULL;
+  M4N_TRY(without_words(&text, resolved));
+  cyaml_err_t status = cyaml_load_data((const uint8_t *)text, strlen(text), &config, &schema, &data, NULL);
+  free(text);
+  if (status) return m4n_fail(M4N_EFORMAT, "libcyaml refuses the scenario: %s", cyaml_strerror(status));
+  memcpy(&l->scenario, data, sizeof l->scenario);
+  for (int i = 0; i < m4n_n_keys; i++) {
+    const m4n_key *key = &m4n_keys[i];
+    if (!key->word || key->number) continue;
+    const char **member = (const char **)((char *)&l->scenario + key->offset);
+    if (is_word(key, *member)) *member = NULL;
+  }
+  return M4N_OK;
+}
+
+// ---- all together
+
+static int resolve(char **resolved, const char *path, const char *text, size_t size, const char *const *sets,
+                   int n_sets) {
+  m4n_yaml yaml;
+  if (size > MAX_BYTES)
+    return m4n_fail_at(M4N_EFORMAT, path, 0, NULL, "%zu bytes, at most %d are accepted", size, MAX_BYTES);
+  M4N_TRY(m4n_yaml_parse(&yaml, path, text, size));
+  int status = check_section(&yaml, m4n_yaml_root(&yaml), "");
+  if (!status) status = resolve_paths(&yaml, path);
+  for (int i = 0; i < n_sets && !status; i++) status = apply_set(&yaml, sets[i]);
+  if (!status) status = add_defaults(&yaml, path);
+  if (!status) status = check_together(&(check){&yaml, path});
+  if (status) {
+    m4n_yaml_close(&yaml);
+    return status;
+  }
+  return m4n_yaml_write(resolved, &yaml);
+}
+
+int m4n_scenario_parse(m4n_scenario **scenario, const char *path, const char *text, size_t size,
+                       const char *const *sets, int n_sets) {
+  char *resolved;
+  M4N_TRY(resolve(&resolved, path, text, size, sets, n_sets));
+  loaded *l = calloc(1, sizeof *l);
+  int status = l ? load_struct(l, resolved) : no_memory();
+  if (!status) {
+    const char front[] = "# A scenario with every key written out, by mamba4net %s%s%s.\n%s";
+    size_t room = sizeof front + strlen(resolved) + 64;
+    char *copy = m4n_arena_alloc(&l->memory, room);
+    l->scenario.path = m4n_arena_strdup(&l->memory, path);
+    l->scenario.resolved = copy;
+    if (copy) snprintf(copy, room, front, m4n_version, *m4n_commit ? ", commit " : "", m4n_commit, resolved);
+    if (!copy || !l->scenario.path) status = no_memory();
+  }
+  free(resolved);
+  if (status && l) m4n_scenario_free(&l->scenario);
+  if (!status) *scenario = &l->scenario;
+  return status;
+}
+
+int m4n_scenario_load(m4n_scenario **scenario, const char *path, const char *const *sets, int n_sets) {
+  m4n_map map;
+  M4N_TRY(m4n_map_open(&map, path, MAX_BYTES));
+  int status = m4n_scenario_parse(scenario, path, map.data ? (const char *)map.data : "", map.size, sets, n_sets);
+  m4n_map_close(&map);
+  return status;
+}
+
+void m4n_scenario_free(m4n_scenario *scenario) {
+  if (!scenario) return;
+  loaded *l = (loaded *)scenario; // its first member
+  m4n_arena memory = l->memory;
+  free(l);
+  m4n_arena_close(&memory);
+}
