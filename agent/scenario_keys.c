@@ -248,7 +248,7 @@ static int check_policy(const char *text, const m4n_key *key, const char *file, 
   const m4n_policy_kind *kind;
   int status = m4n_policy_find(&kind, text);
   if (!status) return M4N_OK;
-  char reason[512];
+  char reason[sizeof m4n_last_error()->text]; // the record is about to be written again
   snprintf(reason, sizeof reason, "%s", m4n_last_error()->text);
   return m4n_fail_at(status, file, line, key->path, "%s", reason);
 }

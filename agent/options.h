@@ -1,0 +1,66 @@
+/* The options of a subcommand: declared once, read and explained from the same table.
+ *
+ *     const char *out = NULL;
+ *     bool quiet = false;
+ *     const m4n_option options[] = {{"out", "DIR", "folder for the results", M4N_OPTION_TEXT, &out},
+ *                                   {"quiet", NULL, "no progress", M4N_OPTION_FLAG, &quiet}};
+ *     m4n_arguments arguments;
+ *     M4N_TRY(m4n_options_read(&usage, options, 2, argc, argv, &arguments));
+ *     if (arguments.helped) return M4N_OK;                                   // --help was asked for and printed
+ */
+#ifndef M4N_AGENT_OPTIONS_H
+#define M4N_AGENT_OPTIONS_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+enum m4n_option_type {
+  M4N_OPTION_FLAG, /* bool */
+  M4N_OPTION_TEXT, /* const char * */
+  M4N_OPTION_INT,  /* int64_t; within low … high */
+  M4N_OPTION_LIST  /* m4n_option_list: may stand several times */
+};
+
+enum { M4N_OPTION_MOST = 64 };
+
+typedef struct m4n_option_list {
+  const char *item[M4N_OPTION_MOST];
+  int n;
+} m4n_option_list;
+
+typedef struct m4n_option {
+  const char *name;  /* without "--" */
+  const char *value; /* what the help calls its value; NULL for a flag */
+  const char *help;
+  int type;
+  void *into;
+  int64_t low, high;
+} m4n_option;
+
+typedef struct m4n_usage {
+  const char *command;   /* "run" */
+  const char *arguments; /* "SCENARIO" */
+  const char *text;      /* what it does: lines, ended by \n */
+  int least, most;       /* arguments that are no options */
+} m4n_usage;
+
+typedef struct m4n_arguments {
+  const char *item[M4N_OPTION_MOST];
+  int n;
+  bool helped;
+} m4n_arguments;
+
+/* "--name value", "--name=value", "--" before arguments that begin with "-". argv[0] is the command. EARG names
+ * the option and what was expected. */
+int m4n_options_read(const m4n_usage *usage, const m4n_option *options, int n_options, int argc, char **argv,
+                     m4n_arguments *arguments);
+
+#ifdef __cplusplus
+}
+#endif
+#endif
