@@ -1,8 +1,11 @@
 #include "agent/options.h"
 
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
+#include "agent/scenario_keys.h"
+#include "bridge/server.h"
 #include "kernels/base/status.h"
 #include "kernels/base/text.h"
 
@@ -97,4 +100,29 @@ int m4n_options_read(const m4n_usage *usage, const m4n_option *options, int n_op
     return usage_failure(usage, NULL, what);
   }
   return M4N_OK;
+}
+
+int m4n_options_seed(uint64_t *seed, const char *text) {
+  M4N_TRY(m4n_key_check(m4n_key_find("seed"), text, true, "--seed", 0));
+  *seed = strtoull(text, NULL, 10);
+  return M4N_OK;
+}
+
+int m4n_options_scenario(m4n_scenario **scenario, const char *path, const m4n_option_list *sets, const char *seed) {
+  const char *all[M4N_OPTION_MOST + 1];
+  char last[64];
+  int n = sets->n;
+  memcpy(all, sets->item, (size_t)n * sizeof *all);
+  if (seed) {
+    uint64_t number;
+    M4N_TRY(m4n_options_seed(&number, seed));
+    snprintf(last, sizeof last, "seed=%llu", (unsigned long long)number);
+    all[n++] = last;
+  }
+  return m4n_scenario_load(scenario, path, all, n);
+}
+
+int m4n_options_endpoint(char **uri, const char *endpoint, const m4n_scenario *scenario) {
+  if (!endpoint) endpoint = scenario ? scenario->bridge.endpoint : "ipc";
+  return m4n_endpoint_resolve(uri, strcmp(endpoint, "inproc") ? endpoint : "ipc");
 }

@@ -15,6 +15,8 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "agent/scenario.h"
+
 #ifdef __cplusplus
 extern "C" {
 #endif
@@ -59,6 +61,12 @@ typedef struct m4n_arguments {
  * the option and what was expected. */
 int m4n_options_read(const m4n_usage *usage, const m4n_option *options, int n_options, int argc, char **argv,
                      m4n_arguments *arguments);
+
+/* What several commands take: the scenario with its --set and --seed (NULL: none); a seed by itself; the address of
+ * --endpoint, else of the scenario (NULL: none), where inproc, which ends at a process, means ipc. */
+int m4n_options_scenario(m4n_scenario **scenario, const char *path, const m4n_option_list *sets, const char *seed);
+int m4n_options_seed(uint64_t *seed, const char *text);
+int m4n_options_endpoint(char **uri, const char *endpoint, const m4n_scenario *scenario);
 
 #ifdef __cplusplus
 }

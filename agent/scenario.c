@@ -271,8 +271,6 @@ static cyaml_schema_value_t leaf(const m4n_key *key) {
     return (cyaml_schema_value_t){CYAML_VALUE_INT(CYAML_FLAG_DEFAULT, int)};
   case M4N_KEY_NUMBER:
     return number;
-  case M4N_KEY_BOOL:
-    return (cyaml_schema_value_t){CYAML_VALUE_BOOL(CYAML_FLAG_DEFAULT, bool)};
   case M4N_KEY_CHOICE: {
     cyaml_schema_value_t value = {
         CYAML_VALUE_ENUM(CYAML_FLAG_STRICT, int, key->choice, (uint32_t)key->n_choices)};

@@ -39,7 +39,6 @@ typedef struct m4n_scenario {
       int kind;  /* m4n_delay_kind */
       double ms; /* FIXED */
     } delay;
-    bool record; /* write events.bin; default true */
   } evaluate;
   struct {
     const char *endpoint; /* inproc, ipc, tcp or a URI */

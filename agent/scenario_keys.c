@@ -92,7 +92,6 @@ const m4n_key m4n_keys[] = {
      .meaning = "what a decision costs on the simulated clock: nothing, delay.ms, or the time it took",
      CHOICE(delays), AT(evaluate.delay.kind)},
     {"evaluate.delay.ms", M4N_KEY_NUMBER, "0", "for delay.kind: fixed", 0, 60000, AT(evaluate.delay.ms)},
-    {"evaluate.record", M4N_KEY_BOOL, "true", "write events.bin, which report and replay need", AT(evaluate.record)},
 
     {"bridge.endpoint", M4N_KEY_TEXT, "inproc", "where simulator and agent meet: inproc, ipc, tcp or a URI",
      AT(bridge.endpoint)},
@@ -262,10 +261,6 @@ int m4n_key_check(const m4n_key *key, const char *text, bool plain, const char *
     return check_number(key, text, plain, file, line);
   case M4N_KEY_SEED:
     return check_seed(key, text, plain, file, line);
-  case M4N_KEY_BOOL:
-    return plain && (!strcmp(text, "true") || !strcmp(text, "false"))
-               ? M4N_OK
-               : refuse(key, text, file, line, "true or false");
   case M4N_KEY_CHOICE:
     return check_choice(key, text, file, line);
   case M4N_KEY_NAME:
@@ -300,7 +295,7 @@ static void print_value(FILE *out, const m4n_key *key) {
     break;
   default:
     fprintf(out, "%s",
-            (const char *[]){"text", "name", "path", "policy", "", "0 … 2^64-1", "", "", "", "true, false"}[key->type]);
+            (const char *[]){"text", "name", "path", "policy", "", "0 … 2^64-1"}[key->type]);
   }
   if (key->word) fprintf(out, ", %s", key->word);
 }

@@ -24,7 +24,6 @@ enum m4n_key_type {
   M4N_KEY_INT,
   M4N_KEY_NUMBER,
   M4N_KEY_NUMBERS,
-  M4N_KEY_BOOL,
   M4N_KEY_CHOICE
 };
 

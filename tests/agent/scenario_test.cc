@@ -48,7 +48,7 @@ std::string replaced(std::string text, const std::string &what, const std::strin
 // ---- what is accepted
 
 TEST(Scenario, FillsTheStruct) {
-  Loaded s(good + "  episodes: 12\n  set: test\n  delay: {kind: fixed, ms: 2.5}\n  record: false\n"
+  Loaded s(good + "  episodes: 12\n  set: test\n  delay: {kind: fixed, ms: 2.5}\n"
                   "seed: 18446744073709551615\n"
                   "bridge: {endpoint: tcp, lanes: 7, mode: async, fallback: bba, decide_ms: 20}\n");
   ASSERT_EQ(s.status, M4N_OK) << m4n_error_message();
@@ -60,7 +60,6 @@ TEST(Scenario, FillsTheStruct) {
   EXPECT_EQ(s->evaluate.episodes, 12);
   EXPECT_EQ(s->evaluate.delay.kind, M4N_DELAY_FIXED);
   EXPECT_EQ(s->evaluate.delay.ms, 2.5);
-  EXPECT_FALSE(s->evaluate.record);
   EXPECT_STREQ(s->bridge.endpoint, "tcp");
   EXPECT_EQ(s->bridge.lanes, 7);
   EXPECT_FALSE(s->bridge.lockstep);
@@ -74,7 +73,6 @@ TEST(Scenario, DefaultsAreTheDocumentedOnes) {
   EXPECT_EQ(s->seed, 1u);
   EXPECT_EQ(s->evaluate.episodes, 0);
   EXPECT_EQ(s->evaluate.delay.kind, M4N_DELAY_ZERO);
-  EXPECT_TRUE(s->evaluate.record);
   EXPECT_STREQ(s->bridge.endpoint, "inproc");
   EXPECT_EQ(s->bridge.lanes, 64);
   EXPECT_TRUE(s->bridge.lockstep);
@@ -271,7 +269,6 @@ INSTANTIATE_TEST_SUITE_P(
         Refusal{"a fraction", with("  episodes: 1e3"), nullptr, 8, "evaluate.episodes", "a whole number"},
         Refusal{"nothing", with("  episodes:"), nullptr, 8, "evaluate.episodes", "a whole number"},
         Refusal{"many lanes", with("bridge: {lanes: 5000}"), nullptr, 8, "bridge.lanes", "from 1 to 4096"},
-        Refusal{"no bool", with("  record: yes"), nullptr, 8, "evaluate.record", "true or false"},
         Refusal{"no choice", with("  set: exam"), nullptr, 8, "evaluate.set", "test, train or valid"},
         Refusal{"no task", replaced(good, "task: abr", "task: chess"), nullptr, 2, "task", "abr or null"},
         Refusal{"a name with a slash", replaced(good, "name: small", "name: ../x"), nullptr, 1, "name", "letters"},

@@ -1,0 +1,91 @@
+#include "agent/evaluation.h"
+
+#include <stdio.h>
+#include <string.h>
+
+#include "agent/learn/report.h"
+#include "kernels/base/log.h"
+#include "kernels/base/status.h"
+
+static int open_server(m4n_evaluation *e) {
+  const m4n_scenario *s = e->o.scenario;
+  const m4n_server_options options = {.endpoint = e->o.endpoint,
+                                      .slots = e->o.slots,
+                                      .lockstep = s->bridge.lockstep,
+                                      .idle_ms = s->bridge.idle_ms,
+                                      .wait_ms = e->o.wait_ms,
+                                      .policy = s->evaluate.n_policies == 1 ? s->evaluate.policies[0] : s->name};
+  return m4n_server_open(&e->server, &options);
+}
+
+static int open_serve(m4n_evaluation *e) {
+  const m4n_scenario *s = e->o.scenario;
+  const m4n_serve_options options = {.policy = s->evaluate.policies,
+                                     .n_policies = s->evaluate.n_policies,
+                                     .set = s->evaluate.set,
+                                     .episodes = s->evaluate.episodes,
+                                     .seed = s->seed,
+                                     .slots = e->o.slots,
+                                     .delay_kind = s->evaluate.delay.kind,
+                                     .delay_ms = s->evaluate.delay.ms,
+                                     .fallback = s->bridge.fallback,
+                                     .decide_ms = s->bridge.decide_ms,
+                                     .events = e->folder.events,
+                                     .scenario = s->resolved,
+                                     .pool = e->pool};
+  return m4n_serve_open(&e->serve, &options);
+}
+
+// The address first: where it is taken, no folder is made.
+int m4n_evaluation_open(m4n_evaluation *e, const m4n_evaluation_options *options) {
+  *e = (m4n_evaluation){.o = *options};
+  int status = m4n_pool_open(&e->pool, options->threads);
+  if (!status) status = open_server(e);
+  if (!status) status = m4n_run_folder_open(&e->folder, options->out, options->scenario);
+  if (!status) status = open_serve(e);
+  if (status) m4n_evaluation_close(e, status);
+  return status;
+}
+
+int m4n_evaluation_serve(m4n_evaluation *e, const m4n_stop *stop) {
+  m4n_server_owner owner = m4n_serve_owner(e->serve);
+  e->start_ns = m4n_now_ns();
+  return m4n_server_run(e->server, &owner, stop);
+}
+
+static int write_report(m4n_evaluation *e, const m4n_serve_stats *stats) {
+  double seconds = (double)(m4n_now_ns() - e->start_ns) * 1e-9;
+  m4n_log(M4N_LOG_INFO, "%lld episodes, %lld decisions in %.2f s", (long long)stats->finished,
+          (long long)stats->decisions, seconds);
+  if (stats->late) m4n_log(M4N_LOG_WARN, "%lld decisions were late: the fallback made them", (long long)stats->late);
+  const m4n_report_options options = {
+      .plots = true, .table = e->o.json ? NULL : stdout, .json = e->o.json ? stdout : NULL};
+  const char *folders[] = {e->folder.path};
+  M4N_TRY(m4n_report_write(e->folder.path, folders, 1, &options));
+  m4n_log(M4N_LOG_INFO, "report: %s/report.html", e->folder.path);
+  if (stats->given_up)
+    return m4n_fail(M4N_EPROTO, "%lld of %lld episodes were lost with their simulators: the report lacks them",
+                    (long long)stats->given_up, (long long)stats->planned);
+  return M4N_OK;
+}
+
+int m4n_evaluation_close(m4n_evaluation *e, int status) {
+  m4n_error why = *m4n_last_error();
+  m4n_serve_stats stats = {0};
+  // A failure of our own (a full disk, a policy that cannot serve) is the cause of what peers then complain of.
+  if (m4n_serve_close(e->serve, &stats)) {
+    status = m4n_last_error()->status;
+    why = *m4n_last_error();
+  }
+  m4n_server_close(e->server);
+  if (!status) {
+    status = write_report(e, &stats);
+    if (status) why = *m4n_last_error();
+  } else if (stats.finished) {
+    m4n_log(M4N_LOG_WARN, "%lld of %lld episodes are recorded in %s (mamba4net report reads them)",
+            (long long)stats.finished, (long long)stats.planned, e->folder.path);
+  }
+  m4n_run_folder_close(&e->folder, stats.finished > 0);
+  if (e->pool) m4n_pool_close(e->pool);
+  return status ? m4n_set_error(&why) : M4N_OK;
+}
