@@ -14,8 +14,10 @@
 
 static const m4n_usage usage = {
     "run", "SCENARIO",
-    "Plays every policy of the scenario on every trace of its set, agent and simulator in this process, and writes\n"
-    "the run's folder: scenario.yaml (as resolved), events.bin (every observation, action and reward), episodes.csv,\n"
+    "Plays every policy of the scenario on every trace of its set, agent and simulator in this process, and "
+    "writes\n"
+    "the run's folder: scenario.yaml (as resolved), events.bin (every observation, action and reward), "
+    "episodes.csv,\n"
     "summary.json, report.html, log.jsonl. The table goes to standard output.\n\n"
     "The results depend on the scenario and its seed alone, not on threads, lanes or the endpoint.\n"
     "Interrupted, the run leaves what it recorded so far in events.bin, for `mamba4net report`.\n",
@@ -67,13 +69,15 @@ int m4n_cmd_run(int argc, char **argv) {
   int64_t threads = 0;
   bool json = false, quiet = false, help_keys = false;
   const m4n_option options[] = {
-      {"set", "KEY=VALUE", "override a key of the scenario; may stand several times", M4N_OPTION_LIST, &sets, 0, 0},
+      {"set", "KEY=VALUE", "override a key of the scenario; may stand several times", M4N_OPTION_LIST, &sets,
+       0, 0},
       {"out", "DIR", "folder of the run (default: runs/<name>-<UTC time>)", M4N_OPTION_TEXT, &out, 0, 0},
       {"seed", "N", "the same as --set seed=N", M4N_OPTION_TEXT, &seed, 0, 0},
       {"threads", "N", "threads (default: one a processor)", M4N_OPTION_INT, &threads, 1, 1024},
       {"json", NULL, "summary.json on standard output in place of the table", M4N_OPTION_FLAG, &json, 0, 0},
       {"quiet", NULL, "no progress, only warnings", M4N_OPTION_FLAG, &quiet, 0, 0},
-      {"help-keys", NULL, "every key of a scenario: meaning, values, default", M4N_OPTION_FLAG, &help_keys, 0, 0}};
+      {"help-keys", NULL, "every key of a scenario: meaning, values, default", M4N_OPTION_FLAG, &help_keys, 0,
+       0}};
   m4n_arguments arguments;
   M4N_TRY(m4n_options_read(&usage, options, sizeof options / sizeof *options, argc, argv, &arguments));
   if (arguments.helped) return M4N_OK;

@@ -8,16 +8,18 @@
 #include "kernels/base/log.h"
 #include "kernels/base/status.h"
 
-static const m4n_usage usage = {
-    "serve", "[SCENARIO]",
-    "With a SCENARIO: evaluates its policies on whoever connects (mamba4net sim, or any simulator that speaks\n"
-    "bridge/PROTOCOL.md), writes the run's folder as `run` does, and exits.\n"
-    "With --policy: answers every simulator with that policy until SIGINT or SIGTERM; that is its usual end, with\n"
-    "exit status 0. Nothing is recorded.\n\n"
-    "Only this machine can connect: tcp is refused beyond loopback.\n",
-    0, 1};
+static const m4n_usage usage = {"serve", "[SCENARIO]",
+                                "With a SCENARIO: evaluates its policies on whoever connects (mamba4net sim, "
+                                "or any simulator that speaks\n"
+                                "bridge/PROTOCOL.md), writes the run's folder as `run` does, and exits.\n"
+                                "With --policy: answers every simulator with that policy until SIGINT or "
+                                "SIGTERM; that is its usual end, with\n"
+                                "exit status 0. Nothing is recorded.\n\n"
+                                "Only this machine can connect: tcp is refused beyond loopback.\n",
+                                0, 1};
 
-static int evaluate(const m4n_scenario *scenario, const char *uri, const char *out, int lanes, int threads, bool json) {
+static int evaluate(const m4n_scenario *scenario, const char *uri, const char *out, int lanes, int threads,
+                    bool json) {
   m4n_evaluation evaluation;
   const m4n_evaluation_options options = {.scenario = scenario,
                                           .endpoint = uri,
@@ -34,7 +36,8 @@ static int evaluate(const m4n_scenario *scenario, const char *uri, const char *o
 static int stay(const m4n_serve_options *o, const char *uri, bool lockstep) {
   m4n_serve *serve;
   m4n_server *server;
-  const m4n_server_options options = {.endpoint = uri, .slots = o->slots, .lockstep = lockstep, .policy = o->policy[0]};
+  const m4n_server_options options = {
+      .endpoint = uri, .slots = o->slots, .lockstep = lockstep, .policy = o->policy[0]};
   M4N_TRY(m4n_server_open(&server, &options));
   int status = m4n_serve_open(&serve, o);
   if (!status) {
@@ -43,7 +46,8 @@ static int stay(const m4n_serve_options *o, const char *uri, bool lockstep) {
     m4n_log(M4N_LOG_INFO, "serving policy '%s' at %s", o->policy[0], m4n_server_endpoint(server));
     status = m4n_server_run(server, &owner, &m4n_interrupted);
     m4n_serve_close(serve, &stats);
-    m4n_log(M4N_LOG_INFO, "%lld episodes, %lld decisions", (long long)stats.finished, (long long)stats.decisions);
+    m4n_log(M4N_LOG_INFO, "%lld episodes, %lld decisions", (long long)stats.finished,
+            (long long)stats.decisions);
   }
   m4n_server_close(server);
   return status == M4N_ECANCELLED ? M4N_OK : status;
@@ -57,14 +61,19 @@ int m4n_cmd_serve(int argc, char **argv) {
   const m4n_option options[] = {
       {"policy", "NAME", "stay, and answer everybody with this policy", M4N_OPTION_TEXT, &policy, 0, 0},
       {"endpoint", "E", "ipc (default), tcp or a URI", M4N_OPTION_TEXT, &endpoint, 0, 0},
-      {"lanes", "N", "lanes of all simulators together (default: 1024)", M4N_OPTION_INT, &lanes, 1, M4N_MAX_LANES},
-      {"set", "KEY=VALUE", "override a key of the scenario; may stand several times", M4N_OPTION_LIST, &sets, 0, 0},
+      {"lanes", "N", "lanes of all simulators together (default: 1024)", M4N_OPTION_INT, &lanes, 1,
+       M4N_MAX_LANES},
+      {"set", "KEY=VALUE", "override a key of the scenario; may stand several times", M4N_OPTION_LIST, &sets,
+       0, 0},
       {"out", "DIR", "folder of the run (default: runs/<name>-<UTC time>)", M4N_OPTION_TEXT, &out, 0, 0},
       {"seed", "N", "seed of the episodes", M4N_OPTION_TEXT, &seed, 0, 0},
       {"threads", "N", "threads (default: one a processor)", M4N_OPTION_INT, &threads, 1, 1024},
-      {"fallback", "NAME", "with --policy: answers when the policy is late", M4N_OPTION_TEXT, &fallback, 0, 0},
-      {"decide-ms", "N", "with --fallback: late is after so long (default: 500)", M4N_OPTION_INT, &decide_ms, 1, 86400000},
-      {"lockstep", NULL, "with --policy: wait for all simulators before answering", M4N_OPTION_FLAG, &lockstep, 0, 0},
+      {"fallback", "NAME", "with --policy: answers when the policy is late", M4N_OPTION_TEXT, &fallback, 0,
+       0},
+      {"decide-ms", "N", "with --fallback: late is after so long (default: 500)", M4N_OPTION_INT, &decide_ms,
+       1, 86400000},
+      {"lockstep", NULL, "with --policy: wait for all simulators before answering", M4N_OPTION_FLAG,
+       &lockstep, 0, 0},
       {"json", NULL, "summary.json on standard output in place of the table", M4N_OPTION_FLAG, &json, 0, 0},
       {"quiet", NULL, "no progress, only warnings", M4N_OPTION_FLAG, &quiet, 0, 0}};
   m4n_arguments arguments;

@@ -10,7 +10,8 @@
 
 static const m4n_usage usage = {
     "sim", "SCENARIO",
-    "Opens the scenario's world and plays it against the agent at bridge.endpoint (mamba4net serve, or anybody who\n"
+    "Opens the scenario's world and plays it against the agent at bridge.endpoint (mamba4net serve, or "
+    "anybody who\n"
     "speaks bridge/PROTOCOL.md) until the agent has enough. The agent says which episodes are played.\n",
     1, 1};
 
@@ -20,9 +21,11 @@ int m4n_cmd_sim(int argc, char **argv) {
   int64_t lanes = 0, threads = 0;
   bool quiet = false;
   const m4n_option options[] = {
-      {"set", "KEY=VALUE", "override a key of the scenario; may stand several times", M4N_OPTION_LIST, &sets, 0, 0},
+      {"set", "KEY=VALUE", "override a key of the scenario; may stand several times", M4N_OPTION_LIST, &sets,
+       0, 0},
       {"endpoint", "E", "ipc (default), tcp or a URI", M4N_OPTION_TEXT, &endpoint, 0, 0},
-      {"lanes", "N", "episodes that are played at once (default: bridge.lanes)", M4N_OPTION_INT, &lanes, 1, M4N_MAX_LANES},
+      {"lanes", "N", "episodes that are played at once (default: bridge.lanes)", M4N_OPTION_INT, &lanes, 1,
+       M4N_MAX_LANES},
       {"threads", "N", "threads (default: one a processor)", M4N_OPTION_INT, &threads, 1, 1024},
       {"quiet", NULL, "only warnings", M4N_OPTION_FLAG, &quiet, 0, 0}};
   m4n_arguments arguments;

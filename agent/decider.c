@@ -25,7 +25,7 @@ typedef struct impl {
   bool has_fallback, wants_advice;
   m4n_arena memory;
 
-  batch coming;    // what begin and add collect
+  batch coming;     // what begin and add collect
   m4n_start *start; // [slots] episodes that the policy was not told of, one entry a slot
   int32_t n_start;
   int32_t *start_at; // [slots] index into start, or -1
@@ -38,8 +38,8 @@ typedef struct impl {
   pthread_t thread;
   pthread_mutex_t lock;
   pthread_cond_t wake, done;
-  batch taken;         // the thread's while `busy`
-  m4n_start *told;     // [slots] likewise
+  batch taken;     // the thread's while `busy`
+  m4n_start *told; // [slots] likewise
   int32_t n_told;
   bool busy, quit, asked; // asked: the coming round was handed over
   int64_t decide_ns, closed_until_ns;
@@ -51,8 +51,8 @@ static impl *impl_of(m4n_decider *decider) {
 }
 
 static void decide(m4n_policy *policy, batch *b, bool advice, uint8_t *action) {
-  const m4n_batch in = {.n = b->n, .slot = b->slot, .reward = b->reward, .obs = b->obs,
-                        .advice = advice ? b->advice : NULL};
+  const m4n_batch in = {
+      .n = b->n, .slot = b->slot, .reward = b->reward, .obs = b->obs, .advice = advice ? b->advice : NULL};
   m4n_decisions out = {.action = action};
   if (b->n) policy->kind->decide(policy->self, &in, &out);
 }
@@ -131,15 +131,15 @@ static int make_memory(impl *d) {
   d->told = m4n_arena_alloc(&d->memory, n * sizeof *d->told);
   d->start_at = m4n_arena_alloc(&d->memory, n * sizeof *d->start_at);
   d->second = m4n_arena_alloc(&d->memory, n * d->act_size);
-  if (!make_batch(d, &d->coming) || !make_batch(d, &d->taken) || !d->start || !d->fresh || !d->told || !d->start_at ||
-      !d->second)
+  if (!make_batch(d, &d->coming) || !make_batch(d, &d->taken) || !d->start || !d->fresh || !d->told ||
+      !d->start_at || !d->second)
     return m4n_fail(M4N_ENOMEM, "no memory for the rows of %d lanes", d->slots);
   for (int i = 0; i < d->slots; i++) d->start_at[i] = -1;
   return M4N_OK;
 }
 
-int m4n_decider_open(m4n_decider **decider, const char *name, const m4n_policy_setup *setup, const char *fallback,
-                     int decide_ms) {
+int m4n_decider_open(m4n_decider **decider, const char *name, const m4n_policy_setup *setup,
+                     const char *fallback, int decide_ms) {
   *decider = NULL;
   impl *d = calloc(1, sizeof *d);
   if (!d) return m4n_fail(M4N_ENOMEM, "no memory for policy '%s'", name);
@@ -154,8 +154,9 @@ int m4n_decider_open(m4n_decider **decider, const char *name, const m4n_policy_s
   if (!status && fallback) {
     status = m4n_policy_open(&d->fallback, fallback, setup);
     if (!status && d->fallback.kind->wants_advice)
-      status = m4n_fail(M4N_EUNSUPPORTED, "'%s' cannot be a fallback: it is a bound that needs the simulator's advice",
-                        fallback);
+      status =
+          m4n_fail(M4N_EUNSUPPORTED,
+                   "'%s' cannot be a fallback: it is a bound that needs the simulator's advice", fallback);
     d->has_fallback = !status;
     if (!status) status = start_thread(d);
   }
@@ -248,7 +249,8 @@ static void count_miss(impl *d) {
   if (++d->misses < M4N_DECIDER_MISSES) return;
   d->misses = 0;
   d->closed_until_ns = m4n_now_ns() + (int64_t)M4N_DECIDER_PAUSE_MS * 1000000;
-  m4n_log(M4N_LOG_WARN, "policy '%s' was late %d times in a row (bridge.decide_ms is %lld): '%s' answers for %d ms",
+  m4n_log(M4N_LOG_WARN,
+          "policy '%s' was late %d times in a row (bridge.decide_ms is %lld): '%s' answers for %d ms",
           d->seen.name, M4N_DECIDER_MISSES, (long long)(d->decide_ns / 1000000), d->fallback.kind->name,
           M4N_DECIDER_PAUSE_MS);
 }

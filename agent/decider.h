@@ -30,17 +30,17 @@ enum { M4N_DECIDER_MISSES = 3, M4N_DECIDER_PAUSE_MS = 1000 };
 typedef struct m4n_decider {
   const char *name;
   /* of the round that finished last */
-  int32_t n;            /* rows */
-  const int32_t *row;   /* [n] as given to add */
+  int32_t n;             /* rows */
+  const int32_t *row;    /* [n] as given to add */
   const uint8_t *action; /* [n][spec act_size] */
-  int served_by;        /* 0: the policy, 1: its fallback */
-  int64_t took_ns;      /* what the round's deciding took */
-  int64_t late;         /* rounds that the fallback answered, of all */
+  int served_by;         /* 0: the policy, 1: its fallback */
+  int64_t took_ns;       /* what the round's deciding took */
+  int64_t late;          /* rounds that the fallback answered, of all */
 } m4n_decider;
 
 /* `setup->name` is ignored; `fallback` NULL: none. The policy's reasons if it cannot serve the spec. */
-int m4n_decider_open(m4n_decider **decider, const char *name, const m4n_policy_setup *setup, const char *fallback,
-                     int decide_ms);
+int m4n_decider_open(m4n_decider **decider, const char *name, const m4n_policy_setup *setup,
+                     const char *fallback, int decide_ms);
 bool m4n_decider_wants_advice(const m4n_decider *decider);
 void m4n_decider_begin(m4n_decider *decider, int32_t slot, int64_t episode, uint64_t seed);
 /* `advice` NULL where the row has none. At most `setup->slots` rows a round. */

@@ -14,7 +14,8 @@ static int open_server(m4n_evaluation *e) {
                                       .lockstep = s->bridge.lockstep,
                                       .idle_ms = s->bridge.idle_ms,
                                       .wait_ms = e->o.wait_ms,
-                                      .policy = s->evaluate.n_policies == 1 ? s->evaluate.policies[0] : s->name};
+                                      .policy =
+                                          s->evaluate.n_policies == 1 ? s->evaluate.policies[0] : s->name};
   return m4n_server_open(&e->server, &options);
 }
 
@@ -57,14 +58,16 @@ static int write_report(m4n_evaluation *e, const m4n_serve_stats *stats) {
   double seconds = (double)(m4n_now_ns() - e->start_ns) * 1e-9;
   m4n_log(M4N_LOG_INFO, "%lld episodes, %lld decisions in %.2f s", (long long)stats->finished,
           (long long)stats->decisions, seconds);
-  if (stats->late) m4n_log(M4N_LOG_WARN, "%lld decisions were late: the fallback made them", (long long)stats->late);
+  if (stats->late)
+    m4n_log(M4N_LOG_WARN, "%lld decisions were late: the fallback made them", (long long)stats->late);
   const m4n_report_options options = {
       .plots = true, .table = e->o.json ? NULL : stdout, .json = e->o.json ? stdout : NULL};
   const char *folders[] = {e->folder.path};
   M4N_TRY(m4n_report_write(e->folder.path, folders, 1, &options));
   m4n_log(M4N_LOG_INFO, "report: %s/report.html", e->folder.path);
   if (stats->given_up)
-    return m4n_fail(M4N_EPROTO, "%lld of %lld episodes were lost with their simulators: the report lacks them",
+    return m4n_fail(M4N_EPROTO,
+                    "%lld of %lld episodes were lost with their simulators: the report lacks them",
                     (long long)stats->given_up, (long long)stats->planned);
   return M4N_OK;
 }

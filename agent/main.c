@@ -32,7 +32,8 @@ static void print_help(void) {
   for (int i = 0; i < COMMANDS; i++) printf("  %-8s %s\n", commands[i].name, commands[i].summary);
   puts("\n  --version  this build, its libraries, and whether it has CUDA\n"
        "  --help     this text\n\n"
-       "Exit status: 0 done; 1 results differ, or the machine failed; 2 something given was refused (an option, a\n"
+       "Exit status: 0 done; 1 results differ, or the machine failed; 2 something given was refused (an "
+       "option, a\n"
        "file, an address, a peer, a place to write to); 130 interrupted.");
 }
 

@@ -84,7 +84,8 @@ int m4n_options_read(const m4n_usage *usage, const m4n_option *options, int n_op
     }
     size_t size = word[1] == '-' ? strcspn(word + 2, "=") : 0;
     const m4n_option *option = size ? find(options, n_options, word + 2, size) : NULL;
-    if (!option) return m4n_fail(M4N_EARG, "%s: unknown option (see mamba4net %s --help)", word, usage->command);
+    if (!option)
+      return m4n_fail(M4N_EARG, "%s: unknown option (see mamba4net %s --help)", word, usage->command);
     const char *value = word[2 + size] == '=' ? word + 3 + size : NULL;
     if (option->type == M4N_OPTION_FLAG && value) return usage_failure(usage, option->name, "takes no value");
     if (option->type != M4N_OPTION_FLAG && !value) {
@@ -108,7 +109,8 @@ int m4n_options_seed(uint64_t *seed, const char *text) {
   return M4N_OK;
 }
 
-int m4n_options_scenario(m4n_scenario **scenario, const char *path, const m4n_option_list *sets, const char *seed) {
+int m4n_options_scenario(m4n_scenario **scenario, const char *path, const m4n_option_list *sets,
+                         const char *seed) {
   const char *all[M4N_OPTION_MOST + 1];
   char last[64];
   int n = sets->n;

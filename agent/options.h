@@ -64,7 +64,8 @@ int m4n_options_read(const m4n_usage *usage, const m4n_option *options, int n_op
 
 /* What several commands take: the scenario with its --set and --seed (NULL: none); a seed by itself; the address of
  * --endpoint, else of the scenario (NULL: none), where inproc, which ends at a process, means ipc. */
-int m4n_options_scenario(m4n_scenario **scenario, const char *path, const m4n_option_list *sets, const char *seed);
+int m4n_options_scenario(m4n_scenario **scenario, const char *path, const m4n_option_list *sets,
+                         const char *seed);
 int m4n_options_seed(uint64_t *seed, const char *text);
 int m4n_options_endpoint(char **uri, const char *endpoint, const m4n_scenario *scenario);
 

@@ -13,7 +13,8 @@
 #include "kernels/base/status.h"
 
 // What a run leaves, besides the plots.
-static const char *const files[] = {"scenario.yaml", "events.bin", "episodes.csv", "summary.json", "report.html", "log.jsonl"};
+static const char *const files[] = {"scenario.yaml", "events.bin",  "episodes.csv",
+                                    "summary.json",  "report.html", "log.jsonl"};
 enum { FILES = sizeof files / sizeof *files };
 
 static int no_memory(void) {
@@ -70,8 +71,9 @@ static int take_old(m4n_run_folder *folder, const char *out) {
   bool run = false;
   for (int i = 0; i < names.count; i++) run = run || !strcmp(names.name[i], "scenario.yaml");
   int status = names.count && !run
-                   ? m4n_fail_at(M4N_EARG, out, 0, "--out", "is neither empty nor a run's folder (it has no scenario.yaml): "
-                                                            "nothing is written over it")
+                   ? m4n_fail_at(M4N_EARG, out, 0, "--out",
+                                 "is neither empty nor a run's folder (it has no scenario.yaml): "
+                                 "nothing is written over it")
                    : M4N_OK;
   m4n_names_free(&names);
   if (!status) remove_files(out);

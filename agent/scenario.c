@@ -80,12 +80,13 @@ static int check_value(m4n_yaml *yaml, const m4n_key *key, const yaml_node_t *no
   const yaml_node_item_t *items = node->data.sequence.items.start;
   ptrdiff_t n = node->data.sequence.items.top - items;
   if (n > key->most || (!n && !key->usual))
-    return m4n_fail_at(M4N_EARG, yaml->file, line, key->path, "%td items: expected %d to %d", n, key->usual ? 0 : 1,
-                       key->most);
+    return m4n_fail_at(M4N_EARG, yaml->file, line, key->path, "%td items: expected %d to %d", n,
+                       key->usual ? 0 : 1, key->most);
   for (ptrdiff_t i = 0; i < n; i++) {
     const yaml_node_t *item = m4n_yaml_node(yaml, items[i]);
     if (item->type != YAML_SCALAR_NODE)
-      return m4n_fail_at(M4N_EARG, yaml->file, m4n_yaml_line(item), key->path, "item %td: expected one value", i + 1);
+      return m4n_fail_at(M4N_EARG, yaml->file, m4n_yaml_line(item), key->path, "item %td: expected one value",
+                         i + 1);
     M4N_TRY(m4n_key_check(key, m4n_yaml_text(item), m4n_yaml_plain(item), yaml->file, m4n_yaml_line(item)));
     for (ptrdiff_t j = 0; j < i && key->type == M4N_KEY_POLICIES; j++)
       if (!strcmp(m4n_yaml_text(item), m4n_yaml_text(m4n_yaml_node(yaml, items[j]))))
@@ -107,8 +108,8 @@ static int check_section(m4n_yaml *yaml, const yaml_node_t *section, const char 
   for (yaml_node_pair_t *p = section->data.mapping.pairs.start; p < section->data.mapping.pairs.top; p++) {
     const yaml_node_t *name = m4n_yaml_node(yaml, p->key), *value = m4n_yaml_node(yaml, p->value);
     char path[128];
-    bool fits = (size_t)snprintf(path, sizeof path, "%s%s%s", prefix, *prefix ? "." : "", m4n_yaml_text(name)) <
-                sizeof path;
+    bool fits = (size_t)snprintf(path, sizeof path, "%s%s%s", prefix, *prefix ? "." : "",
+                                 m4n_yaml_text(name)) < sizeof path;
     // A key with a dot in it would look like a path.
     bool simple = fits && !strchr(m4n_yaml_text(name), '.');
     const m4n_key *key = simple ? m4n_key_find(path) : NULL;
@@ -118,7 +119,8 @@ static int check_section(m4n_yaml *yaml, const yaml_node_t *section, const char 
       if (value->type != YAML_MAPPING_NODE) {
         char known[512];
         m4n_key_list(path, known, sizeof known);
-        return m4n_fail_at(M4N_EARG, yaml->file, m4n_yaml_line(name), path, "expected keys below it: %s", known);
+        return m4n_fail_at(M4N_EARG, yaml->file, m4n_yaml_line(name), path, "expected keys below it: %s",
+                           known);
       }
       M4N_TRY(check_section(yaml, value, path));
     } else {
@@ -169,7 +171,8 @@ static int apply_set(m4n_yaml *yaml, const char *set) {
   }
   int n;
   if (split(equals + 1, items, key->most, &n) || (!n && !key->usual))
-    return m4n_fail_at(M4N_EARG, from_set, 0, key->path, "expected %d to %d items", key->usual ? 0 : 1, key->most);
+    return m4n_fail_at(M4N_EARG, from_set, 0, key->path, "expected %d to %d items", key->usual ? 0 : 1,
+                       key->most);
   M4N_TRY(m4n_yaml_put(yaml, key->path, items, n));
   yaml->file = from_set;
   return check_value(yaml, key, m4n_yaml_find(yaml, key->path));
@@ -184,8 +187,12 @@ static int resolve_paths(m4n_yaml *yaml, const char *file) {
     const yaml_node_t *node = m4n_keys[i].type == M4N_KEY_PATH ? m4n_yaml_find(yaml, m4n_keys[i].path) : NULL;
     if (!node || is_word(&m4n_keys[i], m4n_yaml_text(node))) continue;
     char *path = absolute(folder, m4n_yaml_text(node));
+    const yaml_mark_t start = node->start_mark, end = node->end_mark;
     status = path ? m4n_yaml_put(yaml, m4n_keys[i].path, (const char *const *)&path, -1) : no_memory();
     free(path);
+    if (status) break;
+    yaml_node_t *fresh = m4n_yaml_find(yaml, m4n_keys[i].path); // still stands where the file has it
+    fresh->start_mark = start, fresh->end_mark = end;
   }
   free(folder);
   return status;
@@ -260,7 +267,8 @@ static void *arena_mem(void *self, void *block, size_t size) {
 }
 
 static cyaml_schema_value_t leaf(const m4n_key *key) {
-  static const cyaml_schema_value_t text = {CYAML_VALUE_STRING(CYAML_FLAG_POINTER, char *, 0, CYAML_UNLIMITED)};
+  static const cyaml_schema_value_t text = {
+      CYAML_VALUE_STRING(CYAML_FLAG_POINTER, char *, 0, CYAML_UNLIMITED)};
   static const cyaml_schema_value_t number = {CYAML_VALUE_FLOAT(CYAML_FLAG_DEFAULT, double)};
   // A list is an array in the struct, or a pointer to one that libcyaml makes.
   enum cyaml_flag list = key->size == sizeof(void *) ? CYAML_FLAG_POINTER : CYAML_FLAG_DEFAULT;
@@ -272,6 +280,7 @@ static cyaml_schema_value_t leaf(const m4n_key *key) {
   case M4N_KEY_NUMBER:
     return number;
   case M4N_KEY_CHOICE: {
+    if (key->size == sizeof(char *)) return text; // kept as the word, once it was checked
     cyaml_schema_value_t value = {
         CYAML_VALUE_ENUM(CYAML_FLAG_STRICT, int, key->choice, (uint32_t)key->n_choices)};
     value.data_size = (uint32_t)key->size;
@@ -405,7 +414,8 @@ int m4n_scenario_parse(m4n_scenario **scenario, const char *path, const char *te
 int m4n_scenario_load(m4n_scenario **scenario, const char *path, const char *const *sets, int n_sets) {
   m4n_map map;
   M4N_TRY(m4n_map_open(&map, path, MAX_BYTES));
-  int status = m4n_scenario_parse(scenario, path, map.data ? (const char *)map.data : "", map.size, sets, n_sets);
+  int status =
+      m4n_scenario_parse(scenario, path, map.data ? (const char *)map.data : "", map.size, sets, n_sets);
   m4n_map_close(&map);
   return status;
 }

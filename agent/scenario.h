@@ -43,9 +43,9 @@ typedef struct m4n_scenario {
   struct {
     const char *endpoint; /* inproc, ipc, tcp or a URI */
     int lanes;
-    bool lockstep;                         /* mode: lockstep (default) or async */
+    bool lockstep;                             /* mode: lockstep (default) or async */
     int connect_ms, first_ms, act_ms, resends; /* the simulator's patience */
-    int idle_ms, wait_ms;                  /* the agent's: with a silent simulator, and with nobody there */
+    int idle_ms, wait_ms; /* the agent's: with a silent simulator, and with nobody there */
     const char *fallback; /* policy that answers when the policy's decision is late; NULL: none */
     int decide_ms;        /* late is what takes longer than this */
   } bridge;

@@ -15,12 +15,12 @@
 
 static const cyaml_strval_t tasks[] = {{"abr", 0}, {"null", 1}};
 static const cyaml_strval_t formats[] = {
-    {"auto", M4N_TRACE_AUTO}, {"cooked", M4N_TRACE_COOKED}, {"mahimahi", M4N_TRACE_MAHIMAHI},
-    {"sabre", M4N_TRACE_SABRE}, {"nyu", M4N_TRACE_NYU}, {"oboe", M4N_TRACE_OBOE}, {"ucc", M4N_TRACE_UCC}};
+    {"auto", M4N_TRACE_AUTO},   {"cooked", M4N_TRACE_COOKED}, {"mahimahi", M4N_TRACE_MAHIMAHI},
+    {"sabre", M4N_TRACE_SABRE}, {"nyu", M4N_TRACE_NYU},       {"oboe", M4N_TRACE_OBOE},
+    {"ucc", M4N_TRACE_UCC}};
 static const cyaml_strval_t starts[] = {
     {"fixed", M4N_START_FIXED}, {"seeded", M4N_START_SEEDED}, {"listed", M4N_START_LISTED}};
-static const cyaml_strval_t qoes[] = {
-    {"linear", M4N_QOE_LINEAR}, {"log", M4N_QOE_LOG}, {"hd", M4N_QOE_HD}};
+static const cyaml_strval_t qoes[] = {{"linear", M4N_QOE_LINEAR}, {"log", M4N_QOE_LOG}, {"hd", M4N_QOE_HD}};
 static const cyaml_strval_t sets[] = {
     {"test", M4N_SET_TEST}, {"train", M4N_SET_TRAIN}, {"valid", M4N_SET_VALID}};
 static const cyaml_strval_t delays[] = {
@@ -31,12 +31,13 @@ static const cyaml_strval_t modes[] = {{"async", 0}, {"lockstep", 1}};
 
 #define AT(member) .offset = offsetof(m4n_scenario, member), .size = sizeof(((m4n_scenario *)0)->member)
 #define LIST(member, count, n)                                                                               \
-  .offset = offsetof(m4n_scenario, member), .size = sizeof(*((m4n_scenario *)0)->member),                    \
+  .offset = offsetof(m4n_scenario, member), .size = sizeof(((m4n_scenario *)0)->member),                     \
   .count_offset = offsetof(m4n_scenario, count), .most = (n)
-#define CHOICE(list) .type = M4N_KEY_CHOICE, .choice = (list), .n_choices = (int)(sizeof(list) / sizeof *(list))
+#define CHOICE(list)                                                                                         \
+  .type = M4N_KEY_CHOICE, .choice = (list), .n_choices = (int)(sizeof(list) / sizeof *(list))
 #define TRACES(name, index)                                                                                  \
-  {"abr." name ".traces", M4N_KEY_PATH, "none", "folder (or file) of throughput traces", .word = "none",     \
-   AT(abr.set[index].path)},                                                                                 \
+  {"abr." name ".traces", M4N_KEY_PATH,           "none", "folder (or file) of throughput traces",           \
+   .word = "none",        AT(abr.set[index].path)},                                                          \
       {"abr." name ".format", .usual = "auto", .meaning = "how the traces are written; auto: by content",    \
        CHOICE(formats), AT(abr.set[index].format)},                                                          \
       {"abr." name ".start", .usual = "fixed",                                                               \
@@ -65,19 +66,24 @@ const m4n_key m4n_keys[] = {
     {"abr.video.ladder", M4N_KEY_NUMBERS, "[]",
      "kbit/s of every level; []: what the video says, else Pensieve's six", 1, 1e7,
      LIST(abr.ladder, abr.levels, M4N_ABR_MAX_LEVELS)},
-    {"abr.qoe.kind", .usual = "linear", .meaning = "what a chunk is worth: its Mbit/s, their logarithm, or HD's table",
-     CHOICE(qoes), AT(abr.qoe)},
-    {"abr.qoe.rebuffer", M4N_KEY_NUMBER, "usual", "cost of a second of rebuffering; usual: 4.3, log 2.66, hd 8", 0,
-     1e6, .word = "usual", .number = "-1", AT(abr.rebuffer)},
-    {"abr.qoe.smooth", M4N_KEY_NUMBER, "usual", "cost of a change of level, in units of what a chunk is worth; usual: 1",
-     0, 1e6, .word = "usual", .number = "-1", AT(abr.smooth)},
-    {"abr.qoe.utility", M4N_KEY_NUMBERS, "[]", "for hd: what each level is worth; []: 1, 2, 3, 12, 15, 20", -1e6,
-     1e6, LIST(abr.utility, abr.levels_hd, M4N_ABR_MAX_LEVELS)},
-    {"abr.noise", M4N_KEY_NUMBER, "0", "download times are multiplied by a draw from 1-noise to 1+noise", 0, 0.99,
-     AT(abr.noise)},
-    {"abr.rtt_ms", M4N_KEY_NUMBER, "80", "round trip before every download; trace: what the trace's file states, else 80",
-     0, 1e5, .word = "trace", .number = "-1", AT(abr.rtt_ms)},
-    {"abr.buffer_cap_s", M4N_KEY_NUMBER, "60", "buffer beyond which the client waits", 1, 3600, AT(abr.buffer_cap_s)},
+    {"abr.qoe.kind", .usual = "linear",
+     .meaning = "what a chunk is worth: its Mbit/s, their logarithm, or HD's table", CHOICE(qoes),
+     AT(abr.qoe)},
+    {"abr.qoe.rebuffer", M4N_KEY_NUMBER, "usual",
+     "cost of a second of rebuffering; usual: 4.3, log 2.66, hd 8", 0, 1e6, .word = "usual", .number = "-1",
+     AT(abr.rebuffer)},
+    {"abr.qoe.smooth", M4N_KEY_NUMBER, "usual",
+     "cost of a change of level, in units of what a chunk is worth; usual: 1", 0, 1e6, .word = "usual",
+     .number = "-1", AT(abr.smooth)},
+    {"abr.qoe.utility", M4N_KEY_NUMBERS, "[]", "for hd: what each level is worth; []: 1, 2, 3, 12, 15, 20",
+     -1e6, 1e6, LIST(abr.utility, abr.levels_hd, M4N_ABR_MAX_LEVELS)},
+    {"abr.noise", M4N_KEY_NUMBER, "0", "download times are multiplied by a draw from 1-noise to 1+noise", 0,
+     0.99, AT(abr.noise)},
+    {"abr.rtt_ms", M4N_KEY_NUMBER, "80",
+     "round trip before every download; trace: what the trace's file states, else 80", 0, 1e5,
+     .word = "trace", .number = "-1", AT(abr.rtt_ms)},
+    {"abr.buffer_cap_s", M4N_KEY_NUMBER, "60", "buffer beyond which the client waits", 1, 3600,
+     AT(abr.buffer_cap_s)},
     {"abr.drain_ms", M4N_KEY_NUMBER, "500", "what it then waits at a time", 1, 60000, AT(abr.drain_ms)},
     {"abr.payload", M4N_KEY_NUMBER, "0.95", "share of a packet that is video", 0.01, 1, AT(abr.payload)},
     {"abr.first_level", M4N_KEY_INT, "0", "level of the forced first chunk", 0, M4N_ABR_MAX_LEVELS - 1,
@@ -85,9 +91,11 @@ const m4n_key m4n_keys[] = {
 
     {"evaluate.policies", M4N_KEY_POLICIES, NULL, "the policies that are compared",
      LIST(evaluate.policies, evaluate.n_policies, 64)},
-    {"evaluate.episodes", M4N_KEY_INT, "all", "episodes that each policy plays; all: as many as there are traces", 1,
-     1e9, .word = "all", .number = "0", AT(evaluate.episodes)},
-    {"evaluate.set", .usual = "test", .meaning = "the traces they are played on", CHOICE(sets), AT(evaluate.set)},
+    {"evaluate.episodes", M4N_KEY_INT, "all",
+     "episodes that each policy plays; all: as many as there are traces", 1, 1e9, .word = "all",
+     .number = "0", AT(evaluate.episodes)},
+    {"evaluate.set", .usual = "test", .meaning = "the traces they are played on", CHOICE(sets),
+     AT(evaluate.set)},
     {"evaluate.delay.kind", .usual = "zero",
      .meaning = "what a decision costs on the simulated clock: nothing, delay.ms, or the time it took",
      CHOICE(delays), AT(evaluate.delay.kind)},
@@ -95,22 +103,24 @@ const m4n_key m4n_keys[] = {
 
     {"bridge.endpoint", M4N_KEY_TEXT, "inproc", "where simulator and agent meet: inproc, ipc, tcp or a URI",
      AT(bridge.endpoint)},
-    {"bridge.lanes", M4N_KEY_INT, "64", "episodes that a simulator plays at once", 1, M4N_MAX_LANES, AT(bridge.lanes)},
+    {"bridge.lanes", M4N_KEY_INT, "64", "episodes that a simulator plays at once", 1, M4N_MAX_LANES,
+     AT(bridge.lanes)},
     {"bridge.mode", .usual = "lockstep",
      .meaning = "answer when all simulators have asked, in their order (lockstep), or first come (async)",
      CHOICE(modes), AT(bridge.lockstep)},
-    {"bridge.connect_ms", M4N_KEY_INT, "10000", "the simulator gives up if nobody answers its greeting", 1, 86400000,
-     AT(bridge.connect_ms)},
-    {"bridge.first_ms", M4N_KEY_INT, "10000", "the simulator gives up waiting for the first decision", 1, 86400000,
-     AT(bridge.first_ms)},
+    {"bridge.connect_ms", M4N_KEY_INT, "10000", "the simulator gives up if nobody answers its greeting", 1,
+     86400000, AT(bridge.connect_ms)},
+    {"bridge.first_ms", M4N_KEY_INT, "10000", "the simulator gives up waiting for the first decision", 1,
+     86400000, AT(bridge.first_ms)},
     {"bridge.act_ms", M4N_KEY_INT, "1000", "the simulator asks again if a decision takes longer", 1, 86400000,
      AT(bridge.act_ms)},
-    {"bridge.resends", M4N_KEY_INT, "3", "so many times, waiting twice as long each time, then gives up", 1, 16,
-     AT(bridge.resends)},
-    {"bridge.idle_ms", M4N_KEY_INT, "30000", "the agent takes a simulator that is silent for so long as lost", 1,
-     86400000, AT(bridge.idle_ms)},
-    {"bridge.wait_ms", M4N_KEY_INT, "60000", "the agent gives up if no simulator is there for so long; forever: never",
-     1, 86400000, .word = "forever", .number = "0", AT(bridge.wait_ms)},
+    {"bridge.resends", M4N_KEY_INT, "3", "so many times, waiting twice as long each time, then gives up", 1,
+     16, AT(bridge.resends)},
+    {"bridge.idle_ms", M4N_KEY_INT, "30000", "the agent takes a simulator that is silent for so long as lost",
+     1, 86400000, AT(bridge.idle_ms)},
+    {"bridge.wait_ms", M4N_KEY_INT, "60000",
+     "the agent gives up if no simulator is there for so long; forever: never", 1, 86400000,
+     .word = "forever", .number = "0", AT(bridge.wait_ms)},
     {"bridge.fallback", M4N_KEY_POLICY, "none", "policy that answers when a decision is late", .word = "none",
      AT(bridge.fallback)},
     {"bridge.decide_ms", M4N_KEY_INT, "500", "with a fallback: a decision is late after so long", 1, 86400000,
@@ -210,8 +220,8 @@ static int refuse(const m4n_key *key, const char *text, const char *file, long l
 static int check_number(const m4n_key *key, const char *text, bool plain, const char *file, long line) {
   char expected[128];
   bool whole = key->type == M4N_KEY_INT;
-  snprintf(expected, sizeof expected, "%s from %.10g to %.10g", whole ? "a whole number" : "a number", key->low,
-           key->high);
+  snprintf(expected, sizeof expected, "%s from %.10g to %.10g", whole ? "a whole number" : "a number",
+           key->low, key->high);
   m4n_span span = {text, strlen(text)};
   double x;
   int64_t i;
@@ -265,14 +275,16 @@ int m4n_key_check(const m4n_key *key, const char *text, bool plain, const char *
     return check_choice(key, text, file, line);
   case M4N_KEY_NAME:
     return text[0] && text[0] != '.' && strlen(text) <= 64 &&
-                   strspn(text, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._-") == strlen(text)
+                   strspn(text, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._-") ==
+                       strlen(text)
                ? M4N_OK
                : refuse(key, text, file, line, "1 to 64 letters, digits, '.', '_' or '-'");
   case M4N_KEY_POLICY:
   case M4N_KEY_POLICIES:
     return check_policy(text, key, file, line);
   default:
-    return text[0] && strlen(text) < 4096 ? M4N_OK : refuse(key, text, file, line, "a text of 1 to 4095 bytes");
+    return text[0] && strlen(text) < 4096 ? M4N_OK
+                                          : refuse(key, text, file, line, "a text of 1 to 4095 bytes");
   }
 }
 
@@ -294,8 +306,7 @@ static void print_value(FILE *out, const m4n_key *key) {
     fprintf(out, "list of policies");
     break;
   default:
-    fprintf(out, "%s",
-            (const char *[]){"text", "name", "path", "policy", "", "0 … 2^64-1"}[key->type]);
+    fprintf(out, "%s", (const char *[]){"text", "name", "path", "policy", "", "0 … 2^64-1"}[key->type]);
   }
   if (key->word) fprintf(out, ", %s", key->word);
 }

@@ -79,7 +79,8 @@ static int check_nodes(m4n_yaml *yaml) {
       }
       status = check_mapping(yaml, node);
     } else if (node->type == YAML_SEQUENCE_NODE) {
-      for (yaml_node_item_t *item = node->data.sequence.items.start; item < node->data.sequence.items.top; item++)
+      for (yaml_node_item_t *item = node->data.sequence.items.start; item < node->data.sequence.items.top;
+           item++)
         if (seen[*item]++) shared = *item;
     } else if (strlen(m4n_yaml_text(node)) != node->data.scalar.length) {
       status = m4n_fail_at(M4N_EFORMAT, yaml->file, m4n_yaml_line(node), NULL, "a text with a zero byte");
@@ -88,8 +89,8 @@ static int check_nodes(m4n_yaml *yaml) {
       status = m4n_fail_at(M4N_EFORMAT, yaml->file, m4n_yaml_line(m4n_yaml_node(yaml, shared)), NULL,
                            "anchors and aliases are not accepted: write the value out");
     if (!status && strcmp((const char *)node->tag, usual_tag(node)))
-      status = m4n_fail_at(M4N_EFORMAT, yaml->file, m4n_yaml_line(node), NULL, "the tag '%.60s' is not accepted",
-                           (const char *)node->tag);
+      status = m4n_fail_at(M4N_EFORMAT, yaml->file, m4n_yaml_line(node), NULL,
+                           "the tag '%.60s' is not accepted", (const char *)node->tag);
   }
   free(seen);
   return status;
@@ -162,7 +163,7 @@ static int no_memory(void) {
 
 static int add_scalar(m4n_yaml *yaml, const char *text, size_t size) {
   return yaml_document_add_scalar(&yaml->document, NULL, (const unsigned char *)text, (int)size,
-                                  YAML_ANY_SCALAR_STYLE);
+                                  YAML_PLAIN_SCALAR_STYLE);
 }
 
 static int add_value(m4n_yaml *yaml, const char *const *text, int n) {
@@ -192,7 +193,8 @@ int m4n_yaml_put(m4n_yaml *yaml, const char *path, const char *const *text, int 
         pair->value = value;
       } else {
         int key = add_scalar(yaml, path, size);
-        if (!key || !yaml_document_append_mapping_pair(&yaml->document, section, key, value)) return no_memory();
+        if (!key || !yaml_document_append_mapping_pair(&yaml->document, section, key, value))
+          return no_memory();
       }
       section = value;
     }

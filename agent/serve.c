@@ -65,7 +65,8 @@ static int count_episodes(const m4n_serve *s, const m4n_spec *spec, int64_t *epi
 }
 
 static int open_policies(m4n_serve *s, world *w) {
-  const m4n_policy_setup setup = {.spec = &w->spec, .slots = s->o.slots, .seed = s->o.seed, .pool = s->o.pool};
+  const m4n_policy_setup setup = {
+      .spec = &w->spec, .slots = s->o.slots, .seed = s->o.seed, .pool = s->o.pool};
   for (int p = 0; p < s->o.n_policies; p++) {
     int status = m4n_decider_open(&w->decider[p], s->o.policy[p], &setup, s->o.fallback, s->o.decide_ms);
     if (!status && m4n_decider_wants_advice(w->decider[p]) && !(w->spec.capabilities & M4N_CAN_ORACLE))
@@ -113,10 +114,11 @@ static int find_world(m4n_serve *s, world **out, const m4n_spec *spec) {
   for (world *w = s->worlds; w; w = w->next)
     if (w->hash == hash) return *out = w, M4N_OK;
   if (s->worlds && s->o.episodes >= 0)
-    return m4n_fail(M4N_EARG,
-                    "this evaluation began with a simulator of task '%s', reward '%s'; yours has task '%s', reward "
-                    "'%s' or other observations, actions or constants",
-                    s->worlds->spec.task, s->worlds->spec.reward, spec->task, spec->reward);
+    return m4n_fail(
+        M4N_EARG,
+        "this evaluation began with a simulator of task '%s', reward '%s'; yours has task '%s', reward "
+        "'%s' or other observations, actions or constants",
+        s->worlds->spec.task, s->worlds->spec.reward, spec->task, spec->reward);
   int status = open_world(s, out, spec);
   // An evaluation whose policies cannot serve the simulator, or that cannot be recorded, is over.
   if (status && s->o.episodes >= 0) fail_here(s);
@@ -128,13 +130,13 @@ static int find_world(m4n_serve *s, world **out, const m4n_spec *spec) {
 static int give(m4n_serve *s, m4n_server *server, world *w, int32_t index) {
   slot *l = &s->slots[index];
   if (!m4n_plan_take(&w->plan, &l->job)) return M4N_OK;
-  const m4n_reset order = {
-      .lane = index - l->session->first_slot,
-      .set = s->o.set,
-      .episode = l->job.episode,
-      .seed = s->o.seed,
-      .options = m4n_decider_wants_advice(w->decider[l->job.policy]) ? M4N_RESET_ADVICE : 0,
-      .copy_of = -1};
+  const m4n_reset order = {.lane = index - l->session->first_slot,
+                           .set = s->o.set,
+                           .episode = l->job.episode,
+                           .seed = s->o.seed,
+                           .options =
+                               m4n_decider_wants_advice(w->decider[l->job.policy]) ? M4N_RESET_ADVICE : 0,
+                           .copy_of = -1};
   l->has_job = true;
   l->live = false;
   return m4n_server_reset(server, l->session, &order);
@@ -156,7 +158,8 @@ static int began(void *self, m4n_server *server, m4n_session *session) {
     M4N_TRY(give(s, server, w, i));
   }
   if (is_idle(s, session)) m4n_server_done(server, session);
-  m4n_log(M4N_LOG_DEBUG, "simulator %s %s with %d lanes", session->simulator, session->version, session->lanes);
+  m4n_log(M4N_LOG_DEBUG, "simulator %s %s with %d lanes", session->simulator, session->version,
+          session->lanes);
   return M4N_OK;
 }
 
@@ -210,11 +213,13 @@ static int take_row(m4n_serve *s, m4n_server *server, world *w, const m4n_rows *
       m4n_events_begin(s->events, index, l->job.policy, &order, rows->label[r], obs, rows->sim_time_ns[r]);
   } else if (s->events) {
     m4n_events_result(s->events, index, obs, rows->reward[r],
-                      rows->info ? rows->info + (size_t)r * (size_t)w->spec.n_info : NULL, rows->sim_time_ns[r],
-                      rows->flags[r], rows->metrics ? rows->metrics + (size_t)r * (size_t)w->spec.n_metrics : NULL);
+                      rows->info ? rows->info + (size_t)r * (size_t)w->spec.n_info : NULL,
+                      rows->sim_time_ns[r], rows->flags[r],
+                      rows->metrics ? rows->metrics + (size_t)r * (size_t)w->spec.n_metrics : NULL);
   }
   if (!(rows->flags[r] & M4N_ENDED)) {
-    const uint8_t *advice = rows->advice && rows->advised[r] ? rows->advice + (size_t)r * w->spec.act_size : NULL;
+    const uint8_t *advice =
+        rows->advice && rows->advised[r] ? rows->advice + (size_t)r * w->spec.act_size : NULL;
     m4n_decider_add(w->decider[l->job.policy], r, index, rows->reward[r], obs, advice);
     return M4N_OK;
   }
@@ -237,7 +242,8 @@ static int64_t delay_of(const m4n_serve *s, const m4n_decider *d) {
                                                  : 0;
 }
 
-static void put_answers(m4n_serve *s, world *w, const m4n_decider *d, const m4n_rows *rows, m4n_replies *replies) {
+static void put_answers(m4n_serve *s, world *w, const m4n_decider *d, const m4n_rows *rows,
+                        m4n_replies *replies) {
   size_t act_size = w->spec.act_size;
   int64_t delay_ns = delay_of(s, d);
   for (int32_t k = 0; k < d->n; k++) {
@@ -271,7 +277,8 @@ static int decide(void *self, m4n_server *server, const m4n_rows *rows, m4n_repl
 // ---- opening and closing
 
 m4n_server_owner m4n_serve_owner(m4n_serve *serve) {
-  return (m4n_server_owner){.self = serve, .began = began, .decide = decide, .ended = ended, .finished = finished};
+  return (m4n_server_owner){
+      .self = serve, .began = began, .decide = decide, .ended = ended, .finished = finished};
 }
 
 int m4n_serve_open(m4n_serve **serve, const m4n_serve_options *options) {

@@ -17,13 +17,14 @@ int m4n_simulator_open(m4n_simulator *simulator, const m4n_scenario *scenario, i
   int status = m4n_simulator_world(&simulator->task, &simulator->world, scenario);
   if (!status) status = m4n_pool_open(&simulator->pool, threads);
   if (!status)
-    status = m4n_vec_open(&simulator->vec, simulator->task, simulator->world, scenario->bridge.lanes, simulator->pool);
+    status = m4n_vec_open(&simulator->vec, simulator->task, simulator->world, scenario->bridge.lanes,
+                          simulator->pool);
   if (status) m4n_simulator_close(simulator);
   return status;
 }
 
-int m4n_simulator_play(m4n_simulator *simulator, const m4n_scenario *scenario, const char *endpoint, void *context,
-                       const m4n_stop *stop) {
+int m4n_simulator_play(m4n_simulator *simulator, const m4n_scenario *scenario, const char *endpoint,
+                       void *context, const m4n_stop *stop) {
   const m4n_client_options options = {.endpoint = endpoint,
                                       .context = context,
                                       .connect_ms = scenario->bridge.connect_ms,

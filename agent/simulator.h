@@ -29,8 +29,8 @@ int m4n_simulator_world(const m4n_task **task, m4n_world **world, const m4n_scen
 /* threads 0: one a processor. */
 int m4n_simulator_open(m4n_simulator *simulator, const m4n_scenario *scenario, int threads);
 /* Until the agent has enough (see m4n_client_run). `context` as there. */
-int m4n_simulator_play(m4n_simulator *simulator, const m4n_scenario *scenario, const char *endpoint, void *context,
-                       const m4n_stop *stop);
+int m4n_simulator_play(m4n_simulator *simulator, const m4n_scenario *scenario, const char *endpoint,
+                       void *context, const m4n_stop *stop);
 void m4n_simulator_close(m4n_simulator *simulator); /* harmless on a zeroed one */
 
 #ifdef __cplusplus

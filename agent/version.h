@@ -7,7 +7,7 @@ extern "C" {
 #endif
 
 extern const char m4n_version[]; /* "0.1.0" */
-extern const char m4n_commit[];  /* "1a2b3c4d", with "+" behind it if the tree had changes; "" where unknown */
+extern const char m4n_commit[]; /* "1a2b3c4d", with "+" behind it if the tree had changes; "" where unknown */
 
 #ifdef __cplusplus
 }

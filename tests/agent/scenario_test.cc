@@ -101,7 +101,8 @@ TEST(Scenario, ListsOfNumbers) {
 }
 
 TEST(Scenario, WordsStandForNumbers) {
-  Loaded s(good + "  episodes: all\n", {"abr.rtt_ms=trace", "abr.video.chunk_s=video", "bridge.wait_ms=forever"});
+  Loaded s(good + "  episodes: all\n",
+           {"abr.rtt_ms=trace", "abr.video.chunk_s=video", "bridge.wait_ms=forever"});
   ASSERT_EQ(s.status, M4N_OK) << m4n_error_message();
   EXPECT_EQ(s->evaluate.episodes, 0);
   EXPECT_EQ(s->abr.rtt_ms, -1);
@@ -199,56 +200,55 @@ std::string with(const std::string &line) {
 
 INSTANTIATE_TEST_SUITE_P(
     Structure, Refused,
-    testing::Values(Refusal{"empty", "", nullptr, 0, "", "is empty"},
-                    Refusal{"only a comment", "# nothing\n", nullptr, 0, "", "is empty"},
-                    Refusal{"no mapping", "- a\n- b\n", nullptr, 1, "", "expected keys and values"},
-                    Refusal{"a second document", good + "---\nname: b\n", nullptr, 8, "", "second document"},
-                    Refusal{"broken YAML", "name: [a\ntask: abr\n", nullptr, 2, "", "no YAML"},
-                    Refusal{"a tab", "name: a\n\ttask: abr\n", nullptr, 2, "", "no YAML"},
-                    Refusal{"twice", with("name: b"), nullptr, 8, "name", "stands twice, first in line 1"},
-                    Refusal{"an alias", "name: &n a\ntask: *n\n", nullptr, 1, "", "aliases are not accepted"},
-                    Refusal{"a circle", "name: &n [*n]\n", nullptr, 1, "", "aliases are not accepted"},
-                    Refusal{"a tag", "name: !!int 5\n", nullptr, 1, "", "tag"},
-                    Refusal{"a zero byte", "name: \"a\\0b\"\n", nullptr, 1, "", "zero byte"},
-                    Refusal{"a key that is a list", "? [a]\n: b\n", nullptr, 1, "", "plain word"},
-                    Refusal{"a section without keys", "name: a\nabr:\n", nullptr, 2, "abr", "expected keys below"},
-                    Refusal{"a key in place of a section", "name: a\nabr: 5\n", nullptr, 2, "abr",
-                            "expected keys below"},
-                    Refusal{"a list in place of a value", "name: [a]\n", nullptr, 1, "name", "found a list"},
-                    Refusal{"a section in place of a value", "seed:\n  x: 1\n", nullptr, 2, "seed",
-                            "found a section"},
-                    Refusal{"a value in place of a list", "evaluate: {policies: bba}\n", nullptr, 1,
-                            "evaluate.policies", "expected a list"},
-                    Refusal{"a list in a list", "evaluate: {policies: [[bba]]}\n", nullptr, 1, "evaluate.policies",
-                            "expected one value"}));
+    testing::Values(
+        Refusal{"empty", "", nullptr, 0, "", "is empty"},
+        Refusal{"only a comment", "# nothing\n", nullptr, 0, "", "is empty"},
+        Refusal{"no mapping", "- a\n- b\n", nullptr, 1, "", "expected keys and values"},
+        Refusal{"a second document", good + "---\nname: b\n", nullptr, 8, "", "second document"},
+        Refusal{"broken YAML", "name: [a\ntask: abr\n", nullptr, 2, "", "no YAML"},
+        Refusal{"a tab", "name: a\n\ttask: abr\n", nullptr, 2, "", "no YAML"},
+        Refusal{"twice", with("name: b"), nullptr, 8, "name", "stands twice, first in line 1"},
+        Refusal{"an alias", "name: &n a\ntask: *n\n", nullptr, 1, "", "aliases are not accepted"},
+        Refusal{"a circle", "name: &n [*n]\n", nullptr, 1, "", "aliases are not accepted"},
+        Refusal{"a tag", "name: !!int 5\n", nullptr, 1, "", "tag"},
+        Refusal{"a zero byte", "name: \"a\\0b\"\n", nullptr, 1, "", "zero byte"},
+        Refusal{"a key that is a list", "? [a]\n: b\n", nullptr, 1, "", "plain word"},
+        Refusal{"a section without keys", "name: a\nabr:\n", nullptr, 2, "abr", "expected keys below"},
+        Refusal{"a key in place of a section", "name: a\nabr: 5\n", nullptr, 2, "abr", "expected keys below"},
+        Refusal{"a list in place of a value", "name: [a]\n", nullptr, 1, "name", "found a list"},
+        Refusal{"a section in place of a value", "seed:\n  x: 1\n", nullptr, 2, "seed", "found a section"},
+        Refusal{"a value in place of a list", "evaluate: {policies: bba}\n", nullptr, 1, "evaluate.policies",
+                "expected a list"},
+        Refusal{"a list in a list", "evaluate: {policies: [[bba]]}\n", nullptr, 1, "evaluate.policies",
+                "expected one value"}));
 
 INSTANTIATE_TEST_SUITE_P(
     Keys, Refused,
-    testing::Values(Refusal{"unknown", with("sead: 1"), nullptr, 8, "sead", "did you mean 'seed'?"},
-                    Refusal{"unknown section", "name: a\nabr:\n  tset: {traces: x}\n", nullptr, 3, "abr.tset",
-                            "did you mean 'abr.test'?"},
-                    Refusal{"in the wrong section", "abr:\n  rebuffer: 4\n", nullptr, 2, "abr.rebuffer",
-                            "did you mean 'abr.qoe.rebuffer'?"},
-                    Refusal{"far from everything", with("hovercraft: eels"), nullptr, 8, "hovercraft",
-                            "expected one of name, task, seed, abr, evaluate, bridge"},
-                    Refusal{"a dotted key", with("abr.noise: 0"), nullptr, 8, "abr.noise", "unknown key"},
-                    Refusal{"later stages", with("teacher: {checkpoint: mini}"), nullptr, 8, "teacher", "unknown key"},
-                    Refusal{"no name", "task: abr\n", nullptr, 0, "name", "is missing"},
-                    Refusal{"no task", "name: a\n", nullptr, 0, "task", "is missing"},
-                    Refusal{"no policies", "name: a\ntask: abr\n", nullptr, 0, "evaluate.policies", "is missing"},
-                    Refusal{"no traces", replaced(good, "traces: traces", "format: auto"), nullptr, 0,
-                            "abr.test.traces", "is missing"},
-                    Refusal{"no video", replaced(good, "{sizes: video}", "{chunks: 10}"), nullptr, 0,
-                            "abr.video.sizes", "is missing"},
-                    Refusal{"no traces in the set", with("  set: train"), nullptr, 0, "abr.train.traces",
-                            "is missing"},
-                    Refusal{"listed without a list", replaced(good, "traces: traces", "traces: t, start: listed"),
-                            nullptr, 0, "abr.test.pointers", "needs a file"},
-                    Refusal{"a list without listed", replaced(good, "traces: traces", "traces: t, pointers: p"),
-                            nullptr, 4, "abr.test.pointers", "start: listed"},
-                    Refusal{"utility without hd", with("abr: {}"), nullptr, 8, "abr", "stands twice"},
-                    Refusal{"a delay nobody reads", with("  delay: {ms: 5}"), nullptr, 8, "evaluate.delay.ms",
-                            "kind: fixed"}));
+    testing::Values(
+        Refusal{"unknown", with("sead: 1"), nullptr, 8, "sead", "did you mean 'seed'?"},
+        Refusal{"unknown section", "name: a\nabr:\n  tset: {traces: x}\n", nullptr, 3, "abr.tset",
+                "did you mean 'abr.test'?"},
+        Refusal{"in the wrong section", "abr:\n  rebuffer: 4\n", nullptr, 2, "abr.rebuffer",
+                "did you mean 'abr.qoe.rebuffer'?"},
+        Refusal{"far from everything", with("hovercraft: eels"), nullptr, 8, "hovercraft",
+                "expected one of name, task, seed, abr, evaluate, bridge"},
+        Refusal{"a dotted key", with("abr.noise: 0"), nullptr, 8, "abr.noise", "unknown key"},
+        Refusal{"later stages", with("teacher: {checkpoint: mini}"), nullptr, 8, "teacher", "unknown key"},
+        Refusal{"no name", "task: abr\n", nullptr, 0, "name", "is missing"},
+        Refusal{"no task", "name: a\n", nullptr, 0, "task", "is missing"},
+        Refusal{"no policies", "name: a\ntask: abr\n", nullptr, 0, "evaluate.policies", "is missing"},
+        Refusal{"no traces", replaced(good, "traces: traces", "format: auto"), nullptr, 0, "abr.test.traces",
+                "is missing"},
+        Refusal{"no video", replaced(good, "{sizes: video}", "{chunks: 10}"), nullptr, 0, "abr.video.sizes",
+                "is missing"},
+        Refusal{"no traces in the set", with("  set: train"), nullptr, 0, "abr.train.traces", "is missing"},
+        Refusal{"listed without a list", replaced(good, "traces: traces", "traces: t, start: listed"),
+                nullptr, 0, "abr.test.pointers", "needs a file"},
+        Refusal{"a list without listed", replaced(good, "traces: traces", "traces: t, pointers: p"), nullptr,
+                4, "abr.test.pointers", "start: listed"},
+        Refusal{"utility without hd", with("abr: {}"), nullptr, 8, "abr", "stands twice"},
+        Refusal{"a delay nobody reads", with("  delay: {ms: 5}"), nullptr, 8, "evaluate.delay.ms",
+                "kind: fixed"}));
 
 INSTANTIATE_TEST_SUITE_P(
     Values, Refused,
@@ -260,8 +260,8 @@ INSTANTIATE_TEST_SUITE_P(
         Refusal{"a quoted number", with("seed: '1'"), nullptr, 8, "seed", "a whole number"},
         Refusal{"not a number", with("  delay: {kind: fixed, ms: .nan}"), nullptr, 8, "evaluate.delay.ms",
                 "a number from 0 to 60000"},
-        Refusal{"nan as C writes it", with("  delay: {kind: fixed, ms: nan}"), nullptr, 8, "evaluate.delay.ms",
-                "a number from"},
+        Refusal{"nan as C writes it", with("  delay: {kind: fixed, ms: nan}"), nullptr, 8,
+                "evaluate.delay.ms", "a number from"},
         Refusal{"infinite", with("  delay: {kind: fixed, ms: 1e999}"), nullptr, 8, "evaluate.delay.ms",
                 "a number from"},
         Refusal{"hexadecimal", with("  episodes: 0x10"), nullptr, 8, "evaluate.episodes", "a whole number"},
@@ -271,30 +271,35 @@ INSTANTIATE_TEST_SUITE_P(
         Refusal{"many lanes", with("bridge: {lanes: 5000}"), nullptr, 8, "bridge.lanes", "from 1 to 4096"},
         Refusal{"no choice", with("  set: exam"), nullptr, 8, "evaluate.set", "test, train or valid"},
         Refusal{"no task", replaced(good, "task: abr", "task: chess"), nullptr, 2, "task", "abr or null"},
-        Refusal{"a name with a slash", replaced(good, "name: small", "name: ../x"), nullptr, 1, "name", "letters"},
-        Refusal{"no policy", replaced(good, "[bba, rate]", "[bba, bbr]"), nullptr, 7, "evaluate.policies", "bbr"},
+        Refusal{"a name with a slash", replaced(good, "name: small", "name: ../x"), nullptr, 1, "name",
+                "letters"},
+        Refusal{"no policy", replaced(good, "[bba, rate]", "[bba, bbr]"), nullptr, 7, "evaluate.policies",
+                "bbr"},
         Refusal{"a policy twice", replaced(good, "[bba, rate]", "[bba,\n  rate, bba]"), nullptr, 8,
                 "evaluate.policies", "stands twice"},
-        Refusal{"no policies", replaced(good, "[bba, rate]", "[]"), nullptr, 7, "evaluate.policies", "expected 1 to"},
+        Refusal{"no policies", replaced(good, "[bba, rate]", "[]"), nullptr, 7, "evaluate.policies",
+                "expected 1 to"},
         Refusal{"no fallback", with("bridge: {fallback: bbr}"), nullptr, 8, "bridge.fallback", "bbr"},
         Refusal{"a ladder's step", replaced(good, "sizes: video", "sizes: v, ladder: [1, x]"), nullptr, 5,
                 "abr.video.ladder", "a number from"},
-        Refusal{"a long ladder", replaced(good, "sizes: video", "sizes: v, ladder: [1,2,3,4,5,6,7,8,9,1,2,3,4,5,6,7,8]"),
+        Refusal{"a long ladder",
+                replaced(good, "sizes: video", "sizes: v, ladder: [1,2,3,4,5,6,7,8,9,1,2,3,4,5,6,7,8]"),
                 nullptr, 5, "abr.video.ladder", "17 items: expected 0 to 16"},
         Refusal{"an empty path", replaced(good, "sizes: video", "sizes: ''"), nullptr, 5, "abr.video.sizes",
                 "1 to 4095"}));
 
 INSTANTIATE_TEST_SUITE_P(
     Sets, Refused,
-    testing::Values(Refusal{"no value", good, "seed", 0, "seed", "expected KEY=VALUE"},
-                    Refusal{"unknown", good, "abr.nose=1", 0, "abr.nose", "did you mean 'abr.noise'?"},
-                    Refusal{"a section", good, "abr.test=x", 0, "abr.test", "is a section: set one of its keys, traces"},
-                    Refusal{"a bad number", good, "abr.noise=nan", 0, "abr.noise", "from 0 to 0.99"},
-                    Refusal{"a bad item", good, "evaluate.policies=[bba,bbr]", 0, "evaluate.policies", "bbr"},
-                    Refusal{"twice", good, "evaluate.policies=bba,bba", 0, "evaluate.policies", "stands twice"},
-                    Refusal{"empty", good, "evaluate.policies=[]", 0, "evaluate.policies", "expected 1 to"},
-                    Refusal{"too many", good, "abr.video.ladder=1,2,3,4,5,6,7,8,9,1,2,3,4,5,6,7,8", 0,
-                            "abr.video.ladder", "expected 0 to 16"}));
+    testing::Values(
+        Refusal{"no value", good, "seed", 0, "seed", "expected KEY=VALUE"},
+        Refusal{"unknown", good, "abr.nose=1", 0, "abr.nose", "did you mean 'abr.noise'?"},
+        Refusal{"a section", good, "abr.test=x", 0, "abr.test", "is a section: set one of its keys, traces"},
+        Refusal{"a bad number", good, "abr.noise=nan", 0, "abr.noise", "from 0 to 0.99"},
+        Refusal{"a bad item", good, "evaluate.policies=[bba,bbr]", 0, "evaluate.policies", "bbr"},
+        Refusal{"twice", good, "evaluate.policies=bba,bba", 0, "evaluate.policies", "stands twice"},
+        Refusal{"empty", good, "evaluate.policies=[]", 0, "evaluate.policies", "expected 1 to"},
+        Refusal{"too many", good, "abr.video.ladder=1,2,3,4,5,6,7,8,9,1,2,3,4,5,6,7,8", 0, "abr.video.ladder",
+                "expected 0 to 16"}));
 
 TEST(Scenario, BigFilesAreRefused) {
   Loaded s(good + "#" + std::string(2 << 20, 'x'));
@@ -336,8 +341,9 @@ TEST(ScenarioKeys, EveryKeyHasAMeaningAndADefaultThatIsAccepted) {
     const m4n_key *key = &m4n_keys[i];
     ASSERT_TRUE(key->meaning && *key->meaning) << key->path;
     EXPECT_EQ(std::string(key->meaning).find('\n'), std::string::npos) << key->path;
-    if (key->usual && !key->most)
+    if (key->usual && !key->most) {
       EXPECT_EQ(m4n_key_check(key, key->usual, true, "table", 0), M4N_OK) << m4n_error_message();
+    }
     EXPECT_EQ(m4n_key_find(key->path), key) << "twice";
     EXPECT_FALSE(m4n_key_is_section(key->path)) << key->path << " is a key and a section";
   }
