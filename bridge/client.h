@@ -6,6 +6,7 @@
 #ifndef M4N_BRIDGE_CLIENT_H
 #define M4N_BRIDGE_CLIENT_H
 
+#include "bridge/endpoint.h"
 #include "kernels/base/stop.h"
 #include "sim/vec.h"
 

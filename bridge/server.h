@@ -13,6 +13,7 @@
 #ifndef M4N_BRIDGE_SERVER_H
 #define M4N_BRIDGE_SERVER_H
 
+#include "bridge/endpoint.h"
 #include "kernels/base/stop.h"
 #include <stdbool.h>
 #include <stddef.h>
@@ -113,10 +114,6 @@ typedef struct m4n_server_stats {
   int64_t messages, rows, errors, resent, lost_sessions;
 } m4n_server_stats;
 m4n_server_stats m4n_server_stats_of(const m4n_server *server);
-
-/* Default endpoint for "ipc": a socket in a 0700 folder of the user's own; "tcp": 127.0.0.1:5555; a full URI
- * as it is. Freed by the caller. */
-int m4n_endpoint_resolve(char **uri, const char *endpoint);
 
 #ifdef __cplusplus
 }
