@@ -16,7 +16,7 @@ extern "C" {
 
 typedef struct m4n_client_options {
   const char *endpoint;
-  void *context;  /* zmq context shared with the server of this process (inproc); NULL: its own */
+  void *context;  /* the server's, in the same process (inproc); NULL: its own */
   int connect_ms; /* 0: 10 s; negative: no deadline (--debug) */
   int first_ms;   /* first ACT; 0: 10 s */
   int act_ms;     /* every ACT; 0: 1 s, then `resends` more with doubled waits */

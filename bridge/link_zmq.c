@@ -86,8 +86,8 @@ static int open_link(m4n_link **out, const char *uri, const m4n_link_options *op
   link->context = options->context;
   link->own_context = !link->context;
   bool inproc = !strncmp(uri, "inproc://", 9);
-  if (inproc && !options->context)
-    status = m4n_fail(M4N_EARG, "endpoint '%s': inproc needs a context that both sides share", uri);
+  if (inproc && !router && !options->context)
+    status = m4n_fail(M4N_EARG, "endpoint '%s': inproc needs the server's context", uri);
   link->spin_ns = inproc && options->spin_us > 0 ? (int64_t)options->spin_us * 1000 : 0;
   if (!status && link->own_context) status = m4n_bridge_context_open(&link->context);
   if (!status && !(link->socket = zmq_socket(link->context, router ? ZMQ_ROUTER : ZMQ_DEALER)))
@@ -149,6 +149,10 @@ void m4n_link_close(m4n_link *link, int linger_ms) {
 
 const char *m4n_link_endpoint(const m4n_link *link) {
   return link->endpoint;
+}
+
+void *m4n_link_context(const m4n_link *link) {
+  return link->context;
 }
 
 // ---- waiting

@@ -54,6 +54,7 @@ int m4n_link_connect(m4n_link **link, const char *uri, const m4n_link_options *o
 /* Messages that are under way get `linger_ms` to leave. Harmless on NULL. */
 void m4n_link_close(m4n_link *link, int linger_ms);
 const char *m4n_link_endpoint(const m4n_link *link); /* as bound: with the port that was found */
+void *m4n_link_context(const m4n_link *link);
 
 /* Waits until there is something to receive or `deadline_ns` of m4n_now_ns has passed (negative: no deadline), the
  * peers change, or `stop` is requested; whichever it was, the caller looks. */

@@ -42,6 +42,10 @@ const char *m4n_server_endpoint(const m4n_server *server) {
   return m4n_link_endpoint(server->link);
 }
 
+void *m4n_server_context(const m4n_server *server) {
+  return m4n_link_context(server->link);
+}
+
 m4n_server_stats m4n_server_stats_of(const m4n_server *server) {
   return server->stats;
 }

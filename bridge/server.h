@@ -30,7 +30,7 @@ typedef struct m4n_server m4n_server;
 typedef struct m4n_server_options {
   const char
       *endpoint; /* "inproc://name", "ipc:///path", "tcp://127.0.0.1:5555" ("tcp://127.0.0.1:*": any port) */
-  void *context; /* zmq context shared with a client of this process (inproc); NULL: its own */
+  void *context; /* shared with clients of this process (inproc); NULL: its own, see m4n_server_context */
   int slots;     /* lanes of all sessions together */
   bool lockstep; /* wait for a STEP of every live session, in the order they came; else first come */
   int gather_us; /* async: how long to wait for more rows once some are there; 0: none */
@@ -105,6 +105,8 @@ typedef struct m4n_server_owner {
 int m4n_server_open(m4n_server **server, const m4n_server_options *options);
 /* The address as bound, with the port that was found. */
 const char *m4n_server_endpoint(const m4n_server *server);
+/* For the clients of this process (m4n_client_options.context): they must be closed before the server. */
+void *m4n_server_context(const m4n_server *server);
 /* Serves until `finished`, until `stop` is requested (then ECANCELLED, after a BYE to everybody), or until
  * decide fails. */
 int m4n_server_run(m4n_server *server, const m4n_server_owner *owner, const m4n_stop *stop);
