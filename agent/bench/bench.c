@@ -1,0 +1,40 @@
+#include "agent/bench/bench.h"
+
+#include <stdio.h>
+#include <time.h>
+
+static bool json;
+
+void m4n_bench_json(bool on) {
+  json = on;
+}
+
+// Names and units are ours: letters, digits, '-', '/', so nothing needs escaping.
+static void emit_json(const m4n_bench_result *r) {
+  printf("{\"bench\": \"%s\", \"name\": \"%s\", \"value\": %.6g, \"unit\": \"%s\", ", r->bench, r->name,
+         r->value, r->unit);
+  if (r->limit > 0)
+    printf("\"limit\": %.6g, \"share\": %.4f}\n", r->limit, r->value / r->limit);
+  else
+    printf("\"limit\": null, \"share\": null}\n");
+}
+
+static void emit_row(const m4n_bench_result *r) {
+  printf("%-8s %-24s %14.6g %-14s", r->bench, r->name, r->value, r->unit);
+  if (r->limit > 0) printf(" %5.1f %% of %.6g", 100 * r->value / r->limit, r->limit);
+  printf("\n");
+}
+
+void m4n_bench_emit(const m4n_bench_result *result) {
+  if (json)
+    emit_json(result);
+  else
+    emit_row(result);
+  fflush(stdout);
+}
+
+double m4n_bench_clock(void) {
+  struct timespec now;
+  clock_gettime(CLOCK_MONOTONIC, &now);
+  return (double)now.tv_sec + 1e-9 * (double)now.tv_nsec;
+}
