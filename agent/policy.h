@@ -8,7 +8,8 @@
  *     m4n_policy policy;
  *     M4N_TRY(m4n_policy_open(&policy, "robust-mpc", &(m4n_policy_setup){.spec = spec, .slots = 64}));
  *     policy.kind->begin(policy.self, &(m4n_start){.slot = 3, .episode = 17, .seed = 1}, 1);
- *     policy.kind->decide(policy.self, &(m4n_batch){.n = 1, .slot = &slot, .obs = row}, &(m4n_decisions){.action = action});
+ *     m4n_batch batch = {.n = 1, .slot = &slot, .obs = row};
+ *     policy.kind->decide(policy.self, &batch, &(m4n_decisions){.action = action});
  *     m4n_policy_close(&policy);
  */
 #ifndef M4N_AGENT_POLICY_H
