@@ -28,7 +28,7 @@ enum m4n_option_type {
   M4N_OPTION_LIST  /* m4n_option_list: may stand several times */
 };
 
-enum { M4N_OPTION_MOST = 64 };
+enum { M4N_OPTION_MOST = 1024 }; /* a shell's *.csv may be many */
 
 typedef struct m4n_option_list {
   const char *item[M4N_OPTION_MOST];

@@ -1,0 +1,20 @@
+# cmake -DOUT=models.c "-DTRACE=a.json;b.json" "-DVIDEO=…" -P embed.cmake: JSON files as C arrays.
+set(arrays "")
+function(embed table files)
+  set(rows "")
+  foreach(file IN LISTS files)
+    get_filename_component(name "${file}" NAME_WE)
+    string(MAKE_C_IDENTIFIER "${table}_${name}" id)
+    file(READ "${file}" hex HEX)
+    string(REGEX REPLACE "([0-9a-f][0-9a-f])" "0x\\1," bytes "${hex}")
+    string(REPLACE "0x0a," "0x0a,
+  " bytes "${bytes}") # a line of JSON, a line of C
+    string(APPEND arrays "static const unsigned char ${id}[] = {\n  ${bytes}\n};\n")
+    string(APPEND rows "  {\"${name}\", ${id}, sizeof ${id}},\n")
+  endforeach()
+  string(APPEND arrays "const m4n_model_file ${table}[] = {\n${rows}  {0, 0, 0}};\n")
+  set(arrays "${arrays}" PARENT_SCOPE)
+endfunction()
+embed(m4n_trace_models "${TRACE}")
+embed(m4n_video_models "${VIDEO}")
+file(WRITE "${OUT}" "#include \"traces/models/models.h\"\n${arrays}")
