@@ -1,7 +1,5 @@
 // Sabre's JSON: an array of {"duration_ms", "bandwidth_kbps", "latency_ms"}. A period becomes the row at its
 // end; the first period's rate also stands at time 0.
-#include <math.h>
-
 #include "kernels/base/status.h"
 #include "traces/json.h"
 #include "traces/throughput/rows.h"
@@ -13,13 +11,13 @@ typedef struct source {
 } source;
 
 static int number(const source *in, size_t index, const json_t *period, const char *key, const char *unit,
-                  double *value) {
+                  double most, double *value) {
   const json_t *item = json_object_get(period, key);
   *value = json_number_value(item);
-  if (json_is_number(item) && isfinite(*value) && *value >= 0) return M4N_OK;
+  if (json_is_number(item) && *value >= 0 && *value <= most) return M4N_OK;
   long line = m4n_json_line(in->data, in->size, NULL, index);
   return m4n_fail_at(M4N_EFORMAT, in->rows->file, line, key,
-                     "period %zu: expected %s, a number of at least 0%s", index, unit,
+                     "period %zu: expected %s, a number from 0 to %g%s", index, unit, most,
                      item ? "" : " (the key is missing)");
 }
 
@@ -36,18 +34,17 @@ static int read_periods(const source *in, m4n_arena *arena, const json_t *root) 
       return m4n_fail_at(M4N_EFORMAT, rows->file, m4n_json_line(in->data, in->size, NULL, i), NULL,
                          "period %zu: expected an object with duration_ms and bandwidth_kbps", i);
     double duration, kbps, delay;
-    M4N_TRY(number(in, i, period, "duration_ms", "ms", &duration));
-    M4N_TRY(number(in, i, period, "bandwidth_kbps", "kbit/s", &kbps));
+    M4N_TRY(number(in, i, period, "duration_ms", "ms", 1e12, &duration));
+    M4N_TRY(number(in, i, period, "bandwidth_kbps", "kbit/s", 1e9, &kbps));
     if (json_object_get(period, "latency_ms")) {
-      M4N_TRY(number(in, i, period, "latency_ms", "ms", &delay));
+      M4N_TRY(number(in, i, period, "latency_ms", "ms", 1e6, &delay));
       latency += delay * duration;
       latency_ms += duration;
     }
     ms += duration;
     if (duration == 0) continue;
-    int status = rows->count ? M4N_OK : m4n_rows_add(rows, 0, 0, kbps / 1000);
-    if (!status) status = m4n_rows_add(rows, 0, ms / 1000, kbps / 1000);
-    if (status) return m4n_context(status, "period %zu", i);
+    if (!rows->count) M4N_TRY(m4n_rows_add(rows, 0, 0, kbps / 1000));
+    M4N_TRY(m4n_rows_add(rows, 0, ms / 1000, kbps / 1000));
   }
   if (latency_ms > 0) rows->rtt_ms = latency / latency_ms;
   return M4N_OK;
