@@ -54,7 +54,9 @@ int m4n_writer_open(m4n_writer *writer, const char *path) {
     m4n_writer_abort(writer);
     return m4n_fail(M4N_ENOMEM, "no memory for a file's name");
   }
-  snprintf(writer->temporary, size, "%s.part-%ld", path, (long)getpid());
+  // Hidden, so that nobody who lists the folder takes it for a finished file.
+  const char *base = m4n_path_base(path);
+  snprintf(writer->temporary, size, "%.*s.%s.part-%ld", (int)(base - path), path, base, (long)getpid());
   writer->stream = fopen(writer->temporary, "wbe");
   if (!writer->stream) {
     int status = system_failure(path, "cannot write");

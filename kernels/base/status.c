@@ -60,6 +60,9 @@ const char *m4n_error_message(void) {
   snprintf(message, sizeof message, "%s%s%s%s%s%s%s%s", record.context, record.file,
            record.file[0] ? ":" : "", line, record.file[0] ? " " : "", record.key, record.key[0] ? ": " : "",
            record.text[0] ? record.text : m4n_status_text(record.status));
+  // What a stranger's file put into the text must not move the reader's cursor.
+  for (char *c = message; *c; c++)
+    if (((unsigned char)*c < ' ' && *c != '\n') || *c == 0x7f) *c = '?';
   return message;
 }
 
