@@ -1,34 +1,23 @@
-/* The event log's writing side: lanes fill buffers, one thread compresses and writes them. */
+/* The event log's writing side: lanes fill buffers, one thread makes records of them. */
 #include "agent/learn/store.h"
 
 #include <assert.h>
-#include <errno.h>
-#include <fcntl.h>
 #include <math.h>
 #include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
-
-#define XXH_INLINE_ALL
-#include <xxhash.h>
-#include <zstd.h>
 
 #include "agent/learn/store_format.h"
+#include "agent/learn/store_output.h"
 #include "kernels/base/status.h"
 
-enum {
-  LEVEL = 1,           /* of zstd: 3 saves 4 % and costs a sixth of the rate (README) */
-  QUEUE = 64,          /* finished episodes that may wait for the writer */
-  GATHER = 256 * 1024, /* bytes that one write takes while there is more to come */
-  VIEW = M4N_MAX_FIELDS + 2
-};
+enum { QUEUE = 64 /* finished episodes that may wait for the writer */, PARTS = M4N_MAX_FIELDS + 2 };
 
 /* An episode that is being recorded or waits to be written. */
 typedef struct episode {
-  m4n_bytes part[VIEW]; /* 0: moments, [T+1] words; 1: decisions, [T] words; then the varying fields' rows */
-  uint64_t *metrics;    /* [n_metrics] bits of doubles */
+  m4n_bytes part[PARTS]; /* 0: moments, [T+1] words; 1: decisions, [T] words; then the varying fields' rows */
+  uint64_t *metrics;     /* [n_metrics] bits of doubles */
   int32_t policy, set;
   int64_t number;
   uint64_t seed;
@@ -51,8 +40,8 @@ struct m4n_events {
   char *path;
   int slots;
   slot *slot;
-  uint64_t *decisions;  /* the memory of slot[].decision */
-  size_t longest[VIEW]; /* bytes of the longest episode so far: what a buffer gets at once */
+  uint64_t *decisions;   /* the memory of slot[].decision */
+  size_t longest[PARTS]; /* bytes of the longest episode so far: what a buffer gets at once */
 
   pthread_t thread;
   pthread_mutex_t lock;
@@ -63,11 +52,8 @@ struct m4n_events {
   m4n_error failure; /* status 0: none */
 
   /* the writer's own */
-  int fd;
-  off_t whole; /* length of the file up to its last whole record */
+  m4n_output output;
   uint64_t written;
-  ZSTD_CCtx *zstd;
-  m4n_bytes content, out;
 };
 
 static void remember(m4n_events *log) {
@@ -76,7 +62,7 @@ static void remember(m4n_events *log) {
   pthread_mutex_unlock(&log->lock);
 }
 
-/* ---- the writer: content, frame, file */
+/* ---- the writer */
 
 static void append(m4n_bytes *bytes, const void *data, size_t size) {
   if (size) memcpy(bytes->data + bytes->size, data, size);
@@ -95,7 +81,7 @@ static size_t content_size(const m4n_events *log, const episode *e) {
 }
 
 static int make_content(m4n_events *log, const episode *e) {
-  m4n_bytes *c = &log->content;
+  m4n_bytes *c = &log->output.content;
   size_t size = content_size(log, e);
   c->size = 0;
   if (!m4n_bytes_reserve(c, size)) return m4n_fail(M4N_ENOMEM, "no memory for an episode's record");
@@ -124,58 +110,11 @@ static int make_content(m4n_events *log, const episode *e) {
   return M4N_OK;
 }
 
-// Appends log->content as a record to log->out.
-static int make_record(m4n_events *log, uint32_t kind) {
-  const m4n_bytes *c = &log->content;
-  m4n_bytes *out = &log->out;
-  size_t room = ZSTD_compressBound(c->size);
-  if (!m4n_bytes_reserve(out, M4N_RECORD_HEAD + room))
-    return m4n_fail(M4N_ENOMEM, "no memory for a compressed record");
-  size_t frame = ZSTD_compress2(log->zstd, out->data + out->size + M4N_RECORD_HEAD, room, c->data, c->size);
-  if (ZSTD_isError(frame))
-    return m4n_fail(M4N_ENOMEM, "cannot compress a record: %s", ZSTD_getErrorName(frame));
-  m4n_record record = {kind, c->size, frame, XXH3_64bits(c->data, c->size)};
-  m4n_record_put(out->data + out->size, &record);
-  out->size += M4N_RECORD_HEAD + frame;
-  return M4N_OK;
-}
-
-// Cuts the file behind the last record of log->out of which `done` bytes were written.
-static void cut(m4n_events *log, size_t done) {
-  size_t whole = 0;
-  for (uint64_t frame; whole + M4N_RECORD_HEAD <= done; whole += M4N_RECORD_HEAD + frame) {
-    memcpy(&frame, log->out.data + whole + 16, 8);
-    if (frame > done - whole - M4N_RECORD_HEAD) break;
-  }
-  // Where that fails too, a reader meets a broken tail, which it knows how to take.
-  int ignored = ftruncate(log->fd, log->whole + (off_t)whole);
-  (void)ignored;
-}
-
-// Writes log->out.
-static int flush(m4n_events *log) {
-  size_t done = 0;
-  while (done < log->out.size) {
-    ssize_t n = write(log->fd, log->out.data + done, log->out.size - done);
-    if (n < 0 && errno == EINTR) continue;
-    if (n <= 0) {
-      int reason = n ? errno : ENOSPC;
-      cut(log, done);
-      log->out.size = 0;
-      return m4n_fail_at(M4N_EIO, log->path, 0, NULL, "cannot write the event log: %s", strerror(reason));
-    }
-    done += (size_t)n;
-  }
-  log->whole += (off_t)done;
-  log->out.size = 0;
-  return M4N_OK;
-}
-
 static int write_episode(m4n_events *log, const episode *e, bool more) {
   M4N_TRY(make_content(log, e));
-  M4N_TRY(make_record(log, M4N_RECORD_EPISODE));
+  M4N_TRY(m4n_output_add(&log->output, M4N_RECORD_EPISODE));
   log->written++;
-  return more && log->out.size < GATHER ? M4N_OK : flush(log);
+  return more ? M4N_OK : m4n_output_flush(&log->output);
 }
 
 static void *writer(void *self) {
@@ -203,7 +142,7 @@ static void *writer(void *self) {
 /* ---- opening and closing */
 
 static void episode_free(episode *e) {
-  for (int i = 0; i < VIEW; i++) m4n_bytes_free(&e->part[i]);
+  for (int i = 0; i < PARTS; i++) m4n_bytes_free(&e->part[i]);
   free(e->metrics);
   free(e);
 }
@@ -221,10 +160,7 @@ static void release(m4n_events *log) {
     if (log->slot[i].episode) episode_free(log->slot[i].episode);
   list_free(log->first);
   list_free(log->spare);
-  if (log->fd >= 0) close(log->fd);
-  ZSTD_freeCCtx(log->zstd);
-  m4n_bytes_free(&log->content);
-  m4n_bytes_free(&log->out);
+  m4n_output_free(&log->output);
   free(log->slot);
   free(log->decisions);
   free(log->path);
@@ -254,20 +190,16 @@ static int prepare(m4n_events *log, const m4n_events_header *header) {
   log->decision_words = M4N_DECISION_WORDS + (size_t)spec->n_info + spec->act_size / 8;
   log->slot = calloc((size_t)log->slots, sizeof *log->slot);
   log->decisions = calloc((size_t)log->slots, log->decision_words * 8);
-  log->zstd = ZSTD_createCCtx();
-  if (!log->path || !log->slot || !log->decisions || !log->zstd)
+  if (!log->path || !log->slot || !log->decisions)
     return m4n_fail(M4N_ENOMEM, "no memory for an event log of %d lanes", log->slots);
   for (int i = 0; i < log->slots; i++)
     log->slot[i].decision = log->decisions + (size_t)i * log->decision_words;
-  ZSTD_CCtx_setParameter(log->zstd, ZSTD_c_compressionLevel, LEVEL);
-  M4N_TRY(m4n_header_put(&log->content, header));
-  M4N_TRY(check_header(&log->content));
-  M4N_TRY(make_record(log, M4N_RECORD_HEADER));
-  log->fd = open(log->path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0666);
-  if (log->fd < 0)
-    return m4n_fail_at(errno == ENOENT ? M4N_ENOTFOUND : M4N_EIO, log->path, 0, NULL, "cannot write: %s",
-                       strerror(errno));
-  return flush(log);
+  M4N_TRY(m4n_output_init(&log->output, log->path));
+  M4N_TRY(m4n_header_put(&log->output.content, header));
+  M4N_TRY(check_header(&log->output.content));
+  M4N_TRY(m4n_output_add(&log->output, M4N_RECORD_HEADER));
+  M4N_TRY(m4n_output_open(&log->output));
+  return m4n_output_flush(&log->output);
 }
 
 int m4n_events_create(m4n_events **out, const char *path, const m4n_events_header *header, int slots) {
@@ -275,7 +207,7 @@ int m4n_events_create(m4n_events **out, const char *path, const m4n_events_heade
   assert(slots > 0);
   m4n_events *log = calloc(1, sizeof *log);
   if (!log) return m4n_fail(M4N_ENOMEM, "no memory for an event log");
-  log->fd = -1;
+  log->output.fd = -1;
   log->slots = slots;
   log->path = strdup(path);
   log->header.spec = header->spec;
@@ -303,20 +235,13 @@ int m4n_events_status(m4n_events *log) {
 
 // The last record says how many there are: without it episodes are missing.
 static int write_end(m4n_events *log) {
-  log->content.size = 0;
-  if (!m4n_bytes_reserve(&log->content, 8)) return m4n_fail(M4N_ENOMEM, "no memory for the last record");
-  append(&log->content, &log->written, 8);
-  M4N_TRY(make_record(log, M4N_RECORD_END));
-  return flush(log);
-}
-
-static int finish_file(m4n_events *log) {
-  int failure = log->failure.status;
-  if (failure == M4N_EIO) return M4N_OK; // nothing more goes to this file
-  M4N_TRY(failure ? flush(log) : write_end(log));
-  if (fsync(log->fd) && errno != EINVAL && errno != EROFS)
-    return m4n_fail_at(M4N_EIO, log->path, 0, NULL, "cannot write the event log: %s", strerror(errno));
-  return M4N_OK;
+  m4n_bytes *content = &log->output.content;
+  content->size = 0;
+  if (!m4n_bytes_reserve(content, 8)) return m4n_fail(M4N_ENOMEM, "no memory for the last record");
+  append(content, &log->written, 8);
+  M4N_TRY(m4n_output_add(&log->output, M4N_RECORD_END));
+  M4N_TRY(m4n_output_flush(&log->output));
+  return m4n_output_sync(&log->output);
 }
 
 int m4n_events_close(m4n_events *log) {
@@ -327,12 +252,8 @@ int m4n_events_close(m4n_events *log) {
   pthread_cond_signal(&log->filled);
   pthread_mutex_unlock(&log->lock);
   pthread_join(log->thread, NULL);
-  if (finish_file(log)) remember(log);
-  if (close(log->fd) && !log->failure.status) {
-    m4n_fail_at(M4N_EIO, log->path, 0, NULL, "cannot write the event log: %s", strerror(errno));
-    remember(log);
-  }
-  log->fd = -1;
+  int failure = log->failure.status; // after EIO nothing more goes to this file
+  if (failure != M4N_EIO && (failure ? m4n_output_flush(&log->output) : write_end(log))) remember(log);
   int status = m4n_events_status(log);
   release(log);
   return status;
@@ -365,7 +286,7 @@ static void hand_over(m4n_events *log, slot *s) {
   e->next = NULL;
   pthread_mutex_lock(&log->lock);
   if (s->given_up) {
-    for (int i = 0; i < VIEW; i++) m4n_bytes_free(&e->part[i]); // they may be huge
+    for (int i = 0; i < PARTS; i++) m4n_bytes_free(&e->part[i]); // they may be huge
     e->next = log->spare;
     log->spare = e;
   } else {
@@ -442,7 +363,7 @@ void m4n_events_begin(m4n_events *log, int index, int policy, const m4n_reset *o
     remember(log);
     return;
   }
-  for (int i = 0; i < VIEW; i++) {
+  for (int i = 0; i < PARTS; i++) {
     e->part[i].size = 0;
     m4n_bytes_reserve(&e->part[i], log->longest[i]); // without memory now, what is needed is asked for later
   }
@@ -467,7 +388,7 @@ static void finish(m4n_events *log, slot *s, uint32_t flags, const double *metri
   episode *e = s->episode;
   e->flags = flags & M4N_ENDED;
   for (int i = 0; i < log->header.spec.n_metrics; i++) e->metrics[i] = bits_of(metrics ? metrics[i] : NAN);
-  for (int i = 0; i < VIEW && !s->given_up; i++)
+  for (int i = 0; i < PARTS && !s->given_up; i++)
     if (e->part[i].size > log->longest[i]) log->longest[i] = e->part[i].size;
   hand_over(log, s);
 }

@@ -18,6 +18,7 @@
 #include "agent/learn/store_format.h"
 #include "kernels/base/status.h"
 #include "tests/agent/learn/toy.h"
+#include "tests/support/alloc.h"
 #include "tests/support/paths.h"
 
 extern char **environ;
@@ -406,6 +407,27 @@ TEST(Store, SaysWhatAHeaderCannotHold) {
   EXPECT_EQ(access(path.c_str(), F_OK), -1); // nothing half-written
   h.header.scenario = "";
   EXPECT_EQ(m4n_events_create(&log, (path + "/x").c_str(), &h.header, 1), M4N_ENOTFOUND);
+}
+
+// Buffers are made and grow while a run begins; from then on steps and episodes cost no allocation.
+TEST(Store, AllocatesPerBufferNotPerStep) {
+  if (m4n_sanitized()) GTEST_SKIP() << "allocations are counted without sanitizers only";
+  std::string path = m4n_temp_dir() + "/events.bin";
+  toy_header h;
+  std::vector<toy_episode> episodes;
+  for (int n = 0; n < 50; n++) episodes.emplace_back(h.header.spec, n);
+  m4n_events *log;
+  ASSERT_EQ(m4n_events_create(&log, path.c_str(), &h.header, 1), M4N_OK);
+  int64_t steps = 0;
+  for (int i = 0; i < 40; i++)
+    for (const toy_episode &e : episodes) e.write(log, 0);
+  int64_t before = m4n_allocations();
+  for (int i = 0; i < 40; i++)
+    for (const toy_episode &e : episodes) e.write(log, 0), steps += e.steps;
+  int64_t made = m4n_allocations() - before;
+  EXPECT_EQ(m4n_events_close(log), M4N_OK);
+  EXPECT_GT(steps, 20000);
+  EXPECT_LT(made, 500); // a queue that had never been full before may still make its last buffers
 }
 
 TEST(Store, AFullDeviceIsAnError) {
