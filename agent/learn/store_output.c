@@ -75,9 +75,10 @@ int m4n_output_flush(m4n_output *o) {
   return M4N_OK;
 }
 
-// Devices and some file systems know no fsync: that is no failure.
-int m4n_output_sync(m4n_output *o) {
-  return fsync(o->fd) && errno != EINVAL && errno != EROFS ? cannot_write(o, errno) : M4N_OK;
+int m4n_output_close(m4n_output *o) {
+  int failed = close(o->fd);
+  o->fd = -1;
+  return failed ? cannot_write(o, errno) : M4N_OK;
 }
 
 void m4n_output_free(m4n_output *o) {

@@ -241,7 +241,7 @@ static int write_end(m4n_events *log) {
   append(content, &log->written, 8);
   M4N_TRY(m4n_output_add(&log->output, M4N_RECORD_END));
   M4N_TRY(m4n_output_flush(&log->output));
-  return m4n_output_sync(&log->output);
+  return m4n_output_close(&log->output);
 }
 
 int m4n_events_close(m4n_events *log) {
