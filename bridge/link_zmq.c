@@ -314,10 +314,20 @@ static void give_back(void *data, void *block) {
   m4n_block_release(block);
 }
 
+// Whether a failed send is worth another try. libzmq counts what a peer has read only now and then, so that after HWM
+// quick messages an empty queue looks full (and the peer waits for a reply that was dropped, until it asks again);
+// asking for events makes it count at once.
+static bool again(m4n_link *link, int *tries) {
+  if (errno == EINTR) return true;
+  if (errno != EAGAIN || (*tries)++) return false;
+  has_input(link);
+  return true;
+}
+
 static int send_part(m4n_link *link, const void *data, size_t size) {
-  int sent;
+  int sent, tries = 0;
   do sent = zmq_send(link->socket, data, size, ZMQ_SNDMORE | ZMQ_DONTWAIT);
-  while (sent < 0 && errno == EINTR);
+  while (sent < 0 && again(link, &tries));
   return sent;
 }
 
@@ -332,8 +342,9 @@ int m4n_link_send(m4n_link *link, const m4n_route *route, m4n_buffer *buffer) {
   int sent = route ? send_part(link, route->id, route->size) : 0;
   if (sent >= 0 && route && route->delimited) sent = send_part(link, "", 0);
   if (sent >= 0) {
+    int tries = 0;
     do sent = zmq_msg_send(&body, link->socket, ZMQ_DONTWAIT);
-    while (sent < 0 && errno == EINTR);
+    while (sent < 0 && again(link, &tries));
   }
   if (sent >= 0) return M4N_OK;
   int why = errno;
