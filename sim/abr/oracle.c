@@ -86,15 +86,16 @@ static int expand(const m4n_world *w, const abr_trace *trace, const abr_client *
   return M4N_OK;
 }
 
-// The best levels for chunks s->chunk … last.
-static int search(const m4n_world *w, const abr_state *s, m4n_arena *scratch, plan **out) {
+// The best levels for chunks s->chunk … last. The plan goes to `keep`; what the search needs meanwhile, a hundred times as
+// much, to `scratch`.
+static int search(const m4n_world *w, const abr_state *s, m4n_arena *keep, m4n_arena *scratch, plan **out) {
   const abr_trace *trace = &w->set[s->set].trace[s->trace];
   abr_client client = w->client;
   client.rtt_ms = trace->rtt_ms;
   int first = s->chunk, chunks = w->chunks - first;
-  plan *p = m4n_arena_alloc(scratch, sizeof *p);
+  plan *p = m4n_arena_alloc(keep, sizeof *p);
   layer *layers = m4n_arena_alloc(scratch, (size_t)chunks * sizeof *layers);
-  uint8_t *level = m4n_arena_alloc(scratch, (size_t)chunks);
+  uint8_t *level = m4n_arena_alloc(keep, (size_t)chunks);
   double *noise = NULL;
   if (!p || !layers || !level) return M4N_ENOMEM;
   if (w->noise > 0) { // the very draws that the lane will make
@@ -107,7 +108,8 @@ static int search(const m4n_world *w, const abr_state *s, m4n_arena *scratch, pl
   grid g = {.base = 1};
   M4N_TRY(grow(&g, scratch, 1, w->levels));
   node *now = m4n_arena_alloc(scratch, sizeof *now), *next = NULL, *spare = NULL;
-  size_t room = 0, spare_room = 1;
+  size_t room = 0, spare_room = 1, step_room = 0;
+  layer found = {0};
   if (!now) return M4N_ENOMEM;
   *now = (node){s->at, s->buffer_ms, s->used_s, 0, s->level};
   int32_t n = 1;
@@ -120,11 +122,18 @@ static int search(const m4n_world *w, const abr_state *s, m4n_arena *scratch, pl
       next = m4n_arena_alloc(scratch, room * sizeof *next);
       if (!next) return M4N_ENOMEM;
     }
-    layers[k].step = m4n_arena_alloc(scratch, most * sizeof *layers[k].step);
-    if (!layers[k].step) return M4N_ENOMEM;
-    M4N_TRY(expand(w, trace, &client, first + k, noise ? noise[first + k] : 1, now, n, next, &layers[k], &g,
+    if (step_room < most) {
+      step_room = 2 * most;
+      found.step = m4n_arena_alloc(scratch, step_room * sizeof *found.step);
+      if (!found.step) return M4N_ENOMEM;
+    }
+    M4N_TRY(expand(w, trace, &client, first + k, noise ? noise[first + k] : 1, now, n, next, &found, &g,
                    scratch));
-    n = layers[k].count;
+    // Most expansions fall into cells that are taken: only what was kept is kept.
+    n = found.count;
+    layers[k].step = m4n_arena_alloc(scratch, (size_t)n * sizeof *found.step);
+    if (!layers[k].step) return M4N_ENOMEM;
+    memcpy(layers[k].step, found.step, (size_t)n * sizeof *found.step);
     g.base += n;
     spare = now, now = next, next = spare;
     size_t r = room;
@@ -152,9 +161,12 @@ int abr_oracle(const void *state, const m4n_world *world, m4n_arena *scratch, vo
   const abr_state *s = state;
   plan *p = *kept;
   if (!p || !same_future(&p->expected, s)) { // the first decision, or the lane left the plan
+    m4n_arena work = {0};
     m4n_arena_reset(scratch);
     *kept = NULL;
-    M4N_TRY(search(world, s, scratch, &p));
+    int status = search(world, s, scratch, &work, &p);
+    m4n_arena_close(&work);
+    M4N_TRY(status);
     *kept = p;
   }
   int level = p->level[p->chunk - p->first];
