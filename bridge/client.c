@@ -22,6 +22,8 @@ typedef struct client {
   const m4n_stop *stop;
   m4n_client_stats *stats;
   uint64_t session, seq;
+  bool over;                /* the agent said so */
+  bool cut;                 /* the connection broke */
   m4n_buffer frame[2];      /* in turn: the last may still be on its way when the next is written */
   m4n_buffer small;         /* BYE, ERROR */
   m4n_act act;              /* the agent's last word; arrays for all lanes */
@@ -46,8 +48,9 @@ static int open_arrays(client *c) {
   return m4n_fail(M4N_ENOMEM, "no memory for %d lanes", c->lanes);
 }
 
-static void close_client(client *c) {
-  m4n_link_close(c->link, LINGER_MS);
+// Only bad news is worth waiting for; where all is well the agent may have left before our BYE.
+static void close_client(client *c, int status) {
+  m4n_link_close(c->link, status ? LINGER_MS : 0);
   for (int i = 0; i < 2; i++) m4n_buffer_close(&c->frame[i]);
   m4n_buffer_close(&c->small);
   free(c->act.action), free(c->act.reset), free(c->act.delay_ns), free(c->act.served_by);
@@ -60,10 +63,13 @@ static int deadline(int asked, int usual) {
 
 // ---- talking
 
+// BYE: the agent has finished, or has a reason to give up.
 static int closed_by_agent(client *c, m4n_reader *in) {
   m4n_bye bye;
   M4N_TRY(m4n_decode_bye(in, &bye));
   c->session = 0; // there is nobody to take leave of
+  c->over = bye.status == 0;
+  if (c->over) return M4N_OK;
   return m4n_fail(M4N_EPROTO, "the agent at %s leaves: %s (exit status %d)", c->endpoint, bye.reason,
                   (int)bye.status);
 }
@@ -75,40 +81,42 @@ static int refused_by_agent(client *c, m4n_reader *in) {
   return m4n_fail_at(M4N_EPROTO, NULL, 0, error.path, "the agent at %s refuses: %s", c->endpoint, error.text);
 }
 
-// Waits for the reply of `type` to our seq. Replies to what was sent twice come twice: the second is passed over.
-// *got is false if the deadline came first.
+// Is this message the reply of `type` to our seq? One to what was sent twice comes twice: the second is passed over.
+static int look_at(client *c, unsigned type, const m4n_message *message, m4n_reader *in, bool *wanted) {
+  m4n_envelope head;
+  *wanted = false;
+  if (message->malformed)
+    return m4n_fail(M4N_EPROTO, "a message of the agent at %s is not one frame", c->endpoint);
+  M4N_TRY(m4n_decode_head(in, &head, message->data, message->size));
+  if (head.type == M4N_FRAME_BYE) return closed_by_agent(c, in);
+  if (head.session == c->session && head.seq < c->seq) return M4N_OK;
+  if (head.type == M4N_FRAME_ERROR) return refused_by_agent(c, in);
+  if (head.type != type || head.seq != c->seq || (c->session && head.session != c->session))
+    return m4n_fail(M4N_EPROTO, "the agent at %s sends %s %llu, expected %s %llu", c->endpoint,
+                    m4n_frame_name(head.type), (unsigned long long)head.seq, m4n_frame_name(type),
+                    (unsigned long long)c->seq);
+  if (!c->session) c->session = head.session, c->cut = false;
+  return *wanted = true, M4N_OK;
+}
+
+// Waits for that reply. *got is false if the deadline came first, or the end of it all (c->over).
 static int await(client *c, unsigned type, int wait_ms, m4n_message *message, m4n_reader *in, bool *got) {
   int64_t until = wait_ms < 0 ? -1 : m4n_now_ns() + wait_ms * INT64_C(1000000);
-  bool cut = false;
-  *got = false;
-  for (;;) {
-    m4n_envelope head;
+  for (*got = false; !*got && !c->over;) {
+    m4n_message_close(message);
     M4N_TRY(m4n_link_receive(c->link, NULL, message));
     if (message->open) {
-      if (message->malformed)
-        return m4n_fail(M4N_EPROTO, "a message of the agent at %s is not one frame", c->endpoint);
-      M4N_TRY(m4n_decode_head(in, &head, message->data, message->size));
-      bool stale = head.session == c->session && head.seq < c->seq && head.type != M4N_FRAME_BYE;
-      if (head.type == M4N_FRAME_BYE) return closed_by_agent(c, in);
-      if (!stale && head.type == M4N_FRAME_ERROR) return refused_by_agent(c, in);
-      if (!stale && (head.type != type || head.seq != c->seq || (c->session && head.session != c->session)))
-        return m4n_fail(M4N_EPROTO, "the agent at %s sends %s %llu, expected %s %llu", c->endpoint,
-                        m4n_frame_name(head.type), (unsigned long long)head.seq, m4n_frame_name(type),
-                        (unsigned long long)c->seq);
-      if (!stale) {
-        if (type == M4N_FRAME_WELCOME) c->session = head.session;
-        return *got = true, M4N_OK;
-      }
-      m4n_message_close(message);
+      M4N_TRY(look_at(c, type, message, in, got));
       continue;
     }
     if (m4n_stop_requested(c->stop)) return m4n_fail(M4N_ECANCELLED, "the simulator was told to stop");
-    // What it said before it went has been read by now. While nobody has answered yet, libzmq goes on trying.
-    if (cut && c->session) return m4n_fail(M4N_EPROTO, "the agent at %s is gone", c->endpoint);
-    if (until >= 0 && m4n_now_ns() >= until) return M4N_OK;
+    // What it said before it went has been read by now. Before the handshake libzmq goes on trying to connect.
+    if (c->cut && c->session) return m4n_fail(M4N_EPROTO, "the agent at %s is gone", c->endpoint);
+    if (until >= 0 && m4n_now_ns() >= until) break;
     M4N_TRY(m4n_link_wait(c->link, until, c->stop));
-    while (m4n_link_gone(c->link) >= 0) cut = true;
+    while (m4n_link_gone(c->link) >= 0) c->cut = true;
   }
+  return M4N_OK;
 }
 
 static int say_hello(client *c, m4n_welcome *welcome) {
@@ -131,10 +139,10 @@ static int say_hello(client *c, m4n_welcome *welcome) {
   if (!status) status = m4n_pack_end(&c->frame[0], "HELLO");
   if (!status) status = m4n_link_send(c->link, NULL, &c->frame[0]);
   if (!status) status = await(c, M4N_FRAME_WELCOME, c->connect_ms, &message, &in, &got);
-  if (!status && !got)
+  if (!status && !got && !c->over)
     status = m4n_fail(M4N_ETIMEOUT, "no agent answered at %s within the connect deadline of %d ms",
                       c->endpoint, c->connect_ms);
-  if (!status) status = m4n_decode_welcome(&in, c->lanes, welcome);
+  if (!status && got) status = m4n_decode_welcome(&in, c->lanes, welcome);
   if (status == M4N_EPROTO && got) m4n_context(status, "the agent at %s", c->endpoint);
   m4n_message_close(&message);
   return status;
@@ -147,7 +155,7 @@ static int ask(client *c, m4n_buffer *frame, int32_t n) {
   bool first = c->seq == 1, got = false;
   int wait_ms = first ? c->first_ms : c->act_ms, tries = first || wait_ms < 0 ? 1 : 1 + c->resends;
   int64_t waited_ms = 0;
-  for (int i = 0; i < tries && !got; i++) {
+  for (int i = 0; i < tries && !got && !c->over; i++) {
     // A queue that is full for a moment is what resending is for.
     int status = m4n_link_send(c->link, NULL, frame);
     if (status && status != M4N_EBUSY) return status;
@@ -159,7 +167,7 @@ static int ask(client *c, m4n_buffer *frame, int32_t n) {
     waited_ms += wait_ms;
     wait_ms *= 2;
   }
-  if (got) return M4N_OK;
+  if (got || c->over) return M4N_OK;
   if (first)
     return m4n_fail(M4N_ETIMEOUT, "the agent at %s sent no first ACT within its deadline of %d ms",
                     c->endpoint, c->first_ms);
@@ -224,7 +232,7 @@ static int play_all(client *c) {
   c->act.n = 0;
   c->act.n_resets = welcome.n_resets;
   c->act.done = welcome.done;
-  while (!c->act.done) {
+  while (!c->act.done && !c->over) {
     M4N_TRY(play(c));
     m4n_wire_rows rows = rows_of(c);
     if (rows.n == 0)
@@ -284,7 +292,7 @@ int m4n_client_run(const m4n_client_options *options, m4n_vec *vec, m4n_client_s
     status = play_all(&c);
     take_leave(&c, status);
   }
-  close_client(&c);
+  close_client(&c, status);
   free(uri);
   return status;
 }

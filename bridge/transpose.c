@@ -51,26 +51,27 @@ void m4n_gather_field(uint8_t *wire, const m4n_field *f, const uint8_t *rows, si
   }
 }
 
-// Copies `count` elements and tells whether all lie in [low, high]; a NaN lies nowhere. No early exit, so that the
-// loop is one of vector instructions: who is to blame is found afterwards.
-#define COPY_CHECKED(suffix, type, wide)                                                                     \
+// Copies `count` elements and tells whether all lie in [low, high]; a NaN lies nowhere. No early exit, and a flag of
+// the elements' own kind, so that compilers keep both in vectors: who is to blame is found afterwards.
+#define COPY_CHECKED(suffix, type)                                                                           \
   static bool copy_##suffix(uint8_t *restrict out, const uint8_t *restrict in, size_t count, double low,     \
                             double high) {                                                                   \
-    wide bad = 0;                                                                                            \
+    double bad = 0;                                                                                          \
     for (size_t i = 0; i < count; i++) {                                                                     \
       type x;                                                                                                \
       memcpy(&x, in + i * sizeof x, sizeof x);                                                               \
-      bad |= (wide) !((double)x >= low) | (wide) !((double)x <= high);                                       \
+      bad = (double)x >= low ? bad : 1;                                                                      \
+      bad = (double)x <= high ? bad : 1;                                                                     \
       memcpy(out + i * sizeof x, &x, sizeof x);                                                              \
     }                                                                                                        \
-    return !bad;                                                                                             \
+    return bad == 0;                                                                                         \
   }
-COPY_CHECKED(f64, double, uint64_t)
-COPY_CHECKED(f32, float, uint32_t)
-COPY_CHECKED(i32, int32_t, uint32_t)
-COPY_CHECKED(i64, int64_t, uint64_t)
-COPY_CHECKED(u8, uint8_t, uint32_t)
-COPY_CHECKED(u32, uint32_t, uint32_t)
+COPY_CHECKED(f64, double)
+COPY_CHECKED(f32, float)
+COPY_CHECKED(i32, int32_t)
+COPY_CHECKED(i64, int64_t)
+COPY_CHECKED(u8, uint8_t)
+COPY_CHECKED(u32, uint32_t)
 
 static bool copy_checked(int dtype, uint8_t *out, const uint8_t *in, size_t count, double low, double high) {
   switch (dtype) {
