@@ -45,7 +45,8 @@ abr_chunk abr_advance(const m4n_world *w, abr_state *s, int level) {
   abr_client client = w->client;
   client.rtt_ms = trace->rtt_ms;
   double bytes = w->size[(size_t)s->chunk * (size_t)w->levels + (size_t)level];
-  abr_chunk c = abr_play(trace->row, &client, bytes, abr_noise(w, &s->noise), &s->at, &s->buffer_ms);
+  abr_chunk c =
+      abr_play(trace->row, &client, bytes, abr_noise(w, &s->noise), s->scale, &s->at, &s->buffer_ms);
   s->clock_ms += c.delay_ms + c.sleep_ms;
   s->used_s += c.fetch_s + c.sleep_ms / 1000;
   s->sleep_left = c.sleep_left;
@@ -56,17 +57,20 @@ abr_chunk abr_advance(const m4n_world *w, abr_state *s, int level) {
   return c;
 }
 
-// Where the ordered episode begins: which trace, and in front of which row.
-static int32_t start_of(const abr_set *set, const m4n_reset *order, int32_t *row) {
-  if (!set->seeded) {
-    int32_t trace = (int32_t)(order->episode % set->count);
-    *row = set->trace[trace].start;
-    return trace;
+// Where the ordered episode begins: its trace, the row behind the cursor, the factor on the rates.
+static void start_of(const abr_set *set, const m4n_reset *order, int32_t *trace, int32_t *row,
+                     double *scale) {
+  if (set->seeded) {
+    m4n_rng rng = m4n_rng_make(order->seed, (uint64_t)order->episode, M4N_RNG_START);
+    *trace = (int32_t)m4n_rng_below(&rng, (uint32_t)set->count);
+    *row = 1 + (int32_t)m4n_rng_below(&rng, (uint32_t)set->trace[*trace].rows - 1);
+    *scale =
+        set->scale_ratio > 1 ? set->scale_low * pow(set->scale_ratio, m4n_rng_uniform(&rng)) : set->scale_low;
+  } else {
+    *trace = (int32_t)(order->episode % set->count);
+    *row = set->trace[*trace].start;
+    *scale = 1;
   }
-  m4n_rng rng = m4n_rng_make(order->seed, (uint64_t)order->episode, M4N_RNG_START);
-  int32_t trace = (int32_t)m4n_rng_below(&rng, (uint32_t)set->count);
-  *row = 1 + (int32_t)m4n_rng_below(&rng, (uint32_t)set->trace[trace].rows - 1);
-  return trace;
 }
 
 static void reset(void *memory, const m4n_world *w, const m4n_reset *order, m4n_io *io) {
@@ -74,7 +78,7 @@ static void reset(void *memory, const m4n_world *w, const m4n_reset *order, m4n_
   memset(s, 0, sizeof *s);
   s->set = order->set;
   s->noise = m4n_rng_make(order->seed, (uint64_t)order->episode, M4N_RNG_NOISE);
-  s->trace = start_of(&w->set[order->set], order, &s->at.p);
+  start_of(&w->set[order->set], order, &s->trace, &s->at.p, &s->scale);
   s->at.rows = trace_of(w, s)->rows;
   s->at.cursor = trace_of(w, s)->row[s->at.p - 1].time;
   // The forced first chunk is no decision and is not counted; its level does count in the first step's smoothness.
@@ -147,9 +151,10 @@ static void report(const void *memory, const m4n_world *w, double *out) {
 }
 
 static const char *label(const m4n_world *w, const m4n_reset *order) {
-  int32_t row;
-  const abr_set *set = &w->set[order->set];
-  return set->trace[start_of(set, order, &row)].name;
+  int32_t trace, row;
+  double scale;
+  start_of(&w->set[order->set], order, &trace, &row, &scale);
+  return w->set[order->set].trace[trace].name;
 }
 
 const m4n_task m4n_task_abr = {.name = "abr",

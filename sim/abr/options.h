@@ -24,6 +24,8 @@ typedef struct m4n_abr_traces {
   int format;           /* m4n_trace_format */
   int start;            /* m4n_abr_start */
   const char *pointers; /* LISTED: the file */
+  double scale
+      [2]; /* SEEDED: an episode's rates are multiplied by a factor drawn log-uniformly from this range; 0, 0: by 1 */
 } m4n_abr_traces;
 
 typedef struct m4n_abr_options {

@@ -25,8 +25,7 @@ typedef struct step {
 } step;
 
 typedef struct layer {
-  step *step; // [count]
-  int32_t count;
+  step *step; // one a state
 } layer;
 
 // A plan is followed while the lane does what it says: the state must be the one that the plan foresaw.
@@ -43,46 +42,85 @@ typedef struct grid {
   int64_t cells, base;
 } grid;
 
-static int grow(grid *g, m4n_arena *scratch, int64_t cells, int levels) {
+// What stays the same from chunk to chunk.
+typedef struct problem {
+  const m4n_world *world;
+  const abr_row *row;
+  abr_client client;
+  double scale;
+  const double *noise; // [world chunks]; NULL without noise
+  grid grid;
+  m4n_arena *scratch;
+} problem;
+
+static int grow(problem *p, int64_t cells) {
+  grid *g = &p->grid;
+  size_t levels = (size_t)p->world->levels;
   if (cells > MAX_CELLS)
     return m4n_fail(M4N_EUNSUPPORTED, "oracle: an episode of more than %g s of trace", MAX_CELLS * CELL_S);
   int64_t more = g->cells ? g->cells : 4096;
   while (more < cells) more *= 2;
-  int32_t *at = m4n_arena_alloc(scratch, (size_t)more * (size_t)levels *
-                                             sizeof *at); // zeroed: all empty, since base ≥ 1
+  int32_t *at =
+      m4n_arena_alloc(p->scratch, (size_t)more * levels * sizeof *at); // zeroed: all empty, since base ≥ 1
   if (!at) return M4N_ENOMEM;
-  if (g->at) memcpy(at, g->at, (size_t)g->cells * (size_t)levels * sizeof *at);
+  if (g->at) memcpy(at, g->at, (size_t)g->cells * levels * sizeof *at);
   g->at = at, g->cells = more;
   return M4N_OK;
 }
 
-// Expands every state of one chunk by every level.
-static int expand(const m4n_world *w, const abr_trace *trace, const abr_client *client, int chunk,
-                  double noise, const node *now, int32_t n, node *next, layer *out, grid *g,
-                  m4n_arena *scratch) {
+// A list of states, and of how they were reached, that is used again for every second chunk.
+typedef struct states {
+  node *node;
+  step *step;
+  size_t room;
+} states;
+
+// Expands the n states before `chunk` by every level; `next` has room for all.
+static int expand(problem *p, int chunk, const node *now, int32_t n, states *next, int32_t *found) {
+  const m4n_world *w = p->world;
   const double *size = w->size + (size_t)chunk * (size_t)w->levels;
+  double noise = p->noise ? p->noise[chunk] : 1;
   int32_t count = 0;
   for (int32_t i = 0; i < n; i++) {
     for (int level = 0; level < w->levels; level++) {
       node s = now[i];
-      abr_chunk c = abr_play(trace->row, client, size[level], noise, &s.at, &s.buffer_ms);
+      abr_chunk c = abr_play(p->row, &p->client, size[level], noise, p->scale, &s.at, &s.buffer_ms);
       s.used_s += c.fetch_s + c.sleep_ms / 1000;
       s.reward += abr_reward(w, level, now[i].level, c.rebuffer_s);
       s.level = level;
       int64_t cell = (int64_t)(s.used_s / CELL_S);
-      if (cell >= g->cells) M4N_TRY(grow(g, scratch, cell + 1, w->levels));
-      int32_t *slot = &g->at[cell * w->levels + level];
-      int32_t k = *slot >= g->base ? (int32_t)(*slot - g->base) : count;
+      if (cell >= p->grid.cells) M4N_TRY(grow(p, cell + 1));
+      int32_t *slot = &p->grid.at[cell * w->levels + level];
+      int32_t k = *slot >= p->grid.base ? (int32_t)(*slot - p->grid.base) : count;
       if (k == count) {
-        *slot = (int32_t)(g->base + count++);
-      } else if (!(s.reward > next[k].reward)) {
+        *slot = (int32_t)(p->grid.base + count++);
+      } else if (!(s.reward > next->node[k].reward)) {
         continue;
       }
-      next[k] = s;
-      out->step[k] = (step){i, level};
+      next->node[k] = s;
+      next->step[k] = (step){i, level};
     }
   }
-  out->count = count;
+  *found = count;
+  return M4N_OK;
+}
+
+static int make_room(states *list, size_t most, m4n_arena *scratch) {
+  if (list->room >= most) return M4N_OK;
+  list->room = 2 * most;
+  list->node = m4n_arena_alloc(scratch, list->room * sizeof *list->node);
+  list->step = m4n_arena_alloc(scratch, list->room * sizeof *list->step);
+  return list->node && list->step ? M4N_OK : M4N_ENOMEM;
+}
+
+// The noise that the lane will draw for its next chunks.
+static int foresee_noise(problem *p, const abr_state *s) {
+  if (!(p->world->noise > 0)) return M4N_OK;
+  m4n_rng rng = s->noise;
+  double *noise = m4n_arena_alloc(p->scratch, (size_t)p->world->chunks * sizeof *noise);
+  if (!noise) return M4N_ENOMEM;
+  for (int k = s->chunk; k < p->world->chunks; k++) noise[k] = abr_noise(p->world, &rng);
+  p->noise = noise;
   return M4N_OK;
 }
 
@@ -90,65 +128,49 @@ static int expand(const m4n_world *w, const abr_trace *trace, const abr_client *
 // much, to `scratch`.
 static int search(const m4n_world *w, const abr_state *s, m4n_arena *keep, m4n_arena *scratch, plan **out) {
   const abr_trace *trace = &w->set[s->set].trace[s->trace];
-  abr_client client = w->client;
-  client.rtt_ms = trace->rtt_ms;
+  problem p = {.world = w,
+               .row = trace->row,
+               .client = w->client,
+               .scale = s->scale,
+               .grid = {.base = 1},
+               .scratch = scratch};
+  p.client.rtt_ms = trace->rtt_ms;
   int first = s->chunk, chunks = w->chunks - first;
-  plan *p = m4n_arena_alloc(keep, sizeof *p);
-  layer *layers = m4n_arena_alloc(scratch, (size_t)chunks * sizeof *layers);
+  plan *found = m4n_arena_alloc(keep, sizeof *found);
   uint8_t *level = m4n_arena_alloc(keep, (size_t)chunks);
-  double *noise = NULL;
-  if (!p || !layers || !level) return M4N_ENOMEM;
-  if (w->noise > 0) { // the very draws that the lane will make
-    m4n_rng rng = s->noise;
-    noise = m4n_arena_alloc(scratch, (size_t)w->chunks * sizeof *noise);
-    if (!noise) return M4N_ENOMEM;
-    for (int k = first; k < w->chunks; k++) noise[k] = abr_noise(w, &rng);
-  }
+  layer *layers = m4n_arena_alloc(scratch, (size_t)chunks * sizeof *layers);
+  if (!found || !layers || !level) return M4N_ENOMEM;
+  M4N_TRY(foresee_noise(&p, s));
+  M4N_TRY(grow(&p, 1));
 
-  grid g = {.base = 1};
-  M4N_TRY(grow(&g, scratch, 1, w->levels));
-  node *now = m4n_arena_alloc(scratch, sizeof *now), *next = NULL, *spare = NULL;
-  size_t room = 0, spare_room = 1, step_room = 0;
-  layer found = {0};
-  if (!now) return M4N_ENOMEM;
-  *now = (node){s->at, s->buffer_ms, s->used_s, 0, s->level};
+  states now = {0}, next = {0};
+  M4N_TRY(make_room(&now, 1, scratch));
+  now.node[0] = (node){s->at, s->buffer_ms, s->used_s, 0, s->level};
   int32_t n = 1;
   for (int k = 0; k < chunks; k++) {
     size_t most = (size_t)n * (size_t)w->levels;
-    if (most >= (size_t)INT32_MAX - (size_t)g.base)
+    if (most >= (size_t)INT32_MAX - (size_t)p.grid.base)
       return m4n_fail(M4N_EUNSUPPORTED, "oracle: too many states");
-    if (room < most) {
-      room = 2 * most;
-      next = m4n_arena_alloc(scratch, room * sizeof *next);
-      if (!next) return M4N_ENOMEM;
-    }
-    if (step_room < most) {
-      step_room = 2 * most;
-      found.step = m4n_arena_alloc(scratch, step_room * sizeof *found.step);
-      if (!found.step) return M4N_ENOMEM;
-    }
-    M4N_TRY(expand(w, trace, &client, first + k, noise ? noise[first + k] : 1, now, n, next, &found, &g,
-                   scratch));
+    M4N_TRY(make_room(&next, most, scratch));
+    M4N_TRY(expand(&p, first + k, now.node, n, &next, &n));
     // Most expansions fall into cells that are taken: only what was kept is kept.
-    n = found.count;
-    layers[k].step = m4n_arena_alloc(scratch, (size_t)n * sizeof *found.step);
+    layers[k].step = m4n_arena_alloc(scratch, (size_t)n * sizeof *layers[k].step);
     if (!layers[k].step) return M4N_ENOMEM;
-    memcpy(layers[k].step, found.step, (size_t)n * sizeof *found.step);
-    g.base += n;
-    spare = now, now = next, next = spare;
-    size_t r = room;
-    room = spare_room, spare_room = r;
+    memcpy(layers[k].step, next.step, (size_t)n * sizeof *layers[k].step);
+    p.grid.base += n;
+    states spare = now;
+    now = next, next = spare;
   }
 
   int32_t best = 0;
   for (int32_t i = 1; i < n; i++)
-    if (now[i].reward > now[best].reward) best = i;
+    if (now.node[i].reward > now.node[best].reward) best = i;
   for (int k = chunks - 1; k >= 0; k--) {
     level[k] = (uint8_t)layers[k].step[best].level;
     best = layers[k].step[best].parent;
   }
-  *p = (plan){.first = first, .last = w->chunks - 1, .level = level, .chunk = first, .expected = *s};
-  *out = p;
+  *found = (plan){.first = first, .last = w->chunks - 1, .level = level, .chunk = first, .expected = *s};
+  *out = found;
   return M4N_OK;
 }
 

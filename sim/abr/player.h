@@ -74,11 +74,12 @@ typedef struct abr_client {
   double payload, rtt_ms, chunk_ms, cap_ms, drain_ms;
 } abr_client;
 
-/* Fetches one chunk: delay, stall, buffer (ms), and sleep above the cap. `noise` multiplies the delay. */
+/* Fetches one chunk: delay, stall, buffer (ms), and sleep above the cap. `noise` multiplies the delay, `scale` the trace's rates:
+ * a link of twice the rate carries the chunk like one of half the bytes (and bytes / 1 are the bytes, bit for bit). */
 static inline abr_chunk abr_play(const abr_row *row, const abr_client *c, double bytes, double noise,
-                                 abr_cursor *at, double *buffer_ms) {
+                                 double scale, abr_cursor *at, double *buffer_ms) {
   abr_chunk out;
-  out.fetch_s = abr_fetch(row, c->payload, bytes, at);
+  out.fetch_s = abr_fetch(row, c->payload, bytes / scale, at);
   out.sleep_ms = out.sleep_left = 0;
   double delay = out.fetch_s * 1000 + c->rtt_ms;
   if (noise != 1) delay *= noise;

@@ -2,6 +2,7 @@
 #include "sim/abr/world.h"
 
 #include <float.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -96,7 +97,13 @@ static int open_set(m4n_world *w, abr_set *set, const m4n_abr_traces *o, double 
     status = o->pointers
                  ? read_pointers(o->pointers, trace, traces.count)
                  : m4n_fail(M4N_EARG, "start 'listed' needs 'pointers': a file with one row number a trace");
-  *set = (abr_set){trace, traces.count, o->start == M4N_START_SEEDED};
+  bool scaled = o->scale[0] != 0 || o->scale[1] != 0;
+  *set = (abr_set){trace, traces.count, o->start == M4N_START_SEEDED, scaled ? o->scale[0] : 1,
+                   scaled ? o->scale[1] / o->scale[0] : 1};
+  if (!status && scaled && !(o->scale[0] >= 0.01 && o->scale[1] <= 100 && o->scale[0] <= o->scale[1]))
+    status = m4n_fail(M4N_EARG, "scale: [%g, %g] is no range inside [0.01, 100]", o->scale[0], o->scale[1]);
+  if (!status && scaled && o->start != M4N_START_SEEDED)
+    status = m4n_fail(M4N_EARG, "scale: only seeded starts draw a factor; set `start: seeded`");
   m4n_traces_close(&traces);
   return status;
 }

@@ -24,6 +24,7 @@ typedef struct abr_set {
   const abr_trace *trace; /* [count] */
   int32_t count;
   int32_t seeded;
+  double scale_low, scale_ratio; /* factor on an episode's rates: low · ratio^U(0,1) */
 } abr_set;
 
 struct m4n_world {
@@ -55,6 +56,7 @@ typedef struct abr_state {
   double clock_ms; /* since the episode began */
   double used_s;   /* of the trace: downloads without round trip, and sleeps (the offline optimum's clock) */
   double sleep_left;
+  double scale;                       /* factor on the trace's rates */
   double throughput[M4N_ABR_HISTORY]; /* MB/s, oldest first */
   double download[M4N_ABR_HISTORY];   /* s */
   m4n_rng noise;

@@ -1,6 +1,7 @@
 // The abr task by hand: chunks worked out on paper, starts, QoE kinds, decision delay, and what it refuses to open.
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <cmath>
 #include <cstring>
 #include <string>
@@ -222,6 +223,39 @@ TEST(Abr, NoiseMovesDelaysNotTheTrace) {
   EXPECT_NEAR(ratio, 1, 0.1);
 }
 
+TEST(Abr, ScaledRatesAreAFasterOrSlowerLink) {
+  std::string slow = "0 1\n", fast = "0 1\n";
+  for (int i = 1; i < 60; i++) {
+    slow += std::to_string(i) + " " + std::to_string(1 + i % 7) + "\n";
+    fast += std::to_string(i) + " " + std::to_string(2 * (1 + i % 7)) + "\n";
+  }
+  Abr a({slow}), b({fast});
+  for (Abr *x : {&a, &b}) x->o.set[M4N_SET_TEST].start = M4N_START_SEEDED;
+  a.o.set[M4N_SET_TEST].scale[0] = a.o.set[M4N_SET_TEST].scale[1] = 2;
+  ASSERT_EQ(a.open(), M4N_OK) << m4n_error_message();
+  ASSERT_EQ(b.open(), M4N_OK);
+  a.begin(3), b.begin(3);
+  for (int k = 0; k < 4; k++) {
+    a.step(k % 2), b.step(k % 2);
+    EXPECT_NEAR(*a.field(M4N_ABR_BUFFER), *b.field(M4N_ABR_BUFFER), 1e-9);
+    EXPECT_NEAR(a.io.reward, b.io.reward, 1e-9);
+    EXPECT_NEAR(a.info[ABR_INFO_LINK], b.info[ABR_INFO_LINK], 1e-9);
+  }
+  Abr c({slow});
+  c.o.set[M4N_SET_TEST].start = M4N_START_SEEDED;
+  c.o.set[M4N_SET_TEST].scale[0] = 0.5, c.o.set[M4N_SET_TEST].scale[1] = 2;
+  ASSERT_EQ(c.open(), M4N_OK);
+  double least = 9, most = 0;
+  for (int e = 0; e < 500; e++) {
+    c.begin(e);
+    least = std::min(least, c.s.scale), most = std::max(most, c.s.scale);
+  }
+  EXPECT_GE(least, 0.5);
+  EXPECT_LT(least, 0.52);
+  EXPECT_LE(most, 2);
+  EXPECT_GT(most, 1.95);
+}
+
 TEST(Abr, RoundTripOfTheTraceOrOfTheScenario) {
   Abr a({"[{\"duration_ms\": 1000, \"bandwidth_kbps\": 8000, \"latency_ms\": 20}]"});
   a.o.rtt_ms = -1;
@@ -263,6 +297,13 @@ TEST(Abr, SaysWhatItCannotOpen) {
   refused([](Abr *a) { a->o.first_level = 2; }, "first_level");
   refused([](Abr *a) { a->o.payload = 0; }, "payload");
   refused([](Abr *a) { a->o.set[M4N_SET_TEST].start = M4N_START_LISTED; }, "pointers");
+  refused([](Abr *a) { a->o.set[M4N_SET_TEST].scale[0] = a->o.set[M4N_SET_TEST].scale[1] = 2; }, "seeded");
+  refused(
+      [](Abr *a) {
+        a->o.set[M4N_SET_TEST].start = M4N_START_SEEDED;
+        a->o.set[M4N_SET_TEST].scale[1] = 2;
+      },
+      "scale");
   for (const char *list : {"", "9\n", "0\n", "x\n", "1\n1\n"}) {
     Abr a({steps});
     std::string file = m4n_write_file(a.dir + "/list", list);
