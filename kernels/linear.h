@@ -22,9 +22,10 @@ extern "C" {
 #endif
 
 enum m4n_weight_format {
-  M4N_W_REAL, /* plain [out][in], what is trained */
-  M4N_W_BF16, /* packed; frozen or for inference; M4N_GRAD_X possible */
-  M4N_W_INT8  /* packed; inference only */
+  M4N_W_REAL,   /* plain [out][in] of m4n_real, what is trained */
+  M4N_W_PACKED, /* the same numbers in the order that the product reads; inference only, faster for few rows */
+  M4N_W_BF16,   /* packed; frozen or for inference; M4N_GRAD_X possible */
+  M4N_W_INT8    /* packed; inference only */
 };
 enum { M4N_GRAD_X = 1, M4N_GRAD_W = 2 };
 
@@ -33,7 +34,7 @@ typedef struct m4n_linear_shape {
   int max_rows;   /* the most rows of a call */
   int format;     /* enum m4n_weight_format */
   int grads;      /* M4N_GRAD_X | M4N_GRAD_W: which backward products will be asked for */
-  int x_ld, y_ld; /* row distance of x and dx, of y and dy; 0: in, out */
+  int x_ld, y_ld; /* row distance of x and dx, of y and dy; 0: in, out. x_ld < in slides over a signal */
 } m4n_linear_shape;
 
 /* The plan is the backend's: it lives until the backend is closed. EARG for sizes below 1, distances below the width,

@@ -10,9 +10,15 @@
 
 enum { MAX_THREADS = 256, SPIN = 2000 };
 
+typedef struct worker {
+  struct m4n_pool *pool;
+  pthread_t thread;
+  int number; /* 1 … threads − 1; the caller is 0 */
+} worker;
+
 struct m4n_pool {
   int threads; /* the caller's included */
-  pthread_t worker[MAX_THREADS];
+  worker workers[MAX_THREADS];
   pthread_mutex_t lock;
   pthread_cond_t start, done;
   atomic_uint round; /* changed under the lock; read without it while spinning */
@@ -24,12 +30,19 @@ struct m4n_pool {
   void *self;
 };
 
+static _Thread_local int thread_number; /* in the pool whose tile this thread runs */
+
+int m4n_pool_thread(void) {
+  return thread_number;
+}
+
 static void work(m4n_pool *pool) {
   for (int i; (i = atomic_fetch_add(&pool->next, 1)) < pool->tiles;) pool->tile(pool->self, i);
 }
 
-static void *worker(void *argument) {
-  m4n_pool *pool = argument;
+static void *run_worker(void *argument) {
+  m4n_pool *pool = ((worker *)argument)->pool;
+  thread_number = ((worker *)argument)->number;
   unsigned seen = 0;
   for (;;) {
     // A short spin bridges the gap between two steps of one loop; then sleep, since cores are few.
@@ -75,7 +88,9 @@ int m4n_pool_open(m4n_pool **out, int threads) {
   pthread_cond_init(&pool->done, NULL);
   pool->threads = 1;
   for (; pool->threads < threads; pool->threads++) {
-    if (pthread_create(&pool->worker[pool->threads], NULL, worker, pool)) {
+    worker *w = &pool->workers[pool->threads];
+    *w = (worker){.pool = pool, .number = pool->threads};
+    if (pthread_create(&w->thread, NULL, run_worker, w)) {
       m4n_pool_close(pool);
       return m4n_fail(M4N_EIO, "the system refuses %d threads", threads);
     }
@@ -84,11 +99,7 @@ int m4n_pool_open(m4n_pool **out, int threads) {
   return M4N_OK;
 }
 
-void m4n_pool_run(m4n_pool *pool, int tiles, m4n_tile tile, void *self) {
-  if (!pool || pool->threads == 1 || tiles <= 1) {
-    for (int i = 0; i < tiles; i++) tile(self, i);
-    return;
-  }
+static void run_round(m4n_pool *pool, int tiles, m4n_tile tile, void *self) {
   pool->tiles = tiles, pool->tile = tile, pool->self = self;
   atomic_store(&pool->next, 0);
   atomic_store(&pool->busy, pool->threads - 1);
@@ -103,6 +114,17 @@ void m4n_pool_run(m4n_pool *pool, int tiles, m4n_tile tile, void *self) {
   }
 }
 
+void m4n_pool_run(m4n_pool *pool, int tiles, m4n_tile tile, void *self) {
+  // A worker of one pool may call another one: there it is the caller, number 0.
+  int outer = thread_number;
+  thread_number = 0;
+  if (!pool || pool->threads == 1 || tiles <= 1)
+    for (int i = 0; i < tiles; i++) tile(self, i);
+  else
+    run_round(pool, tiles, tile, self);
+  thread_number = outer;
+}
+
 int m4n_pool_threads(const m4n_pool *pool) {
   return pool ? pool->threads : 1;
 }
@@ -113,7 +135,7 @@ void m4n_pool_close(m4n_pool *pool) {
   pool->stop = true;
   pthread_mutex_unlock(&pool->lock);
   begin_round(pool);
-  for (int i = 1; i < pool->threads; i++) pthread_join(pool->worker[i], NULL);
+  for (int i = 1; i < pool->threads; i++) pthread_join(pool->workers[i].thread, NULL);
   pthread_cond_destroy(&pool->done);
   pthread_cond_destroy(&pool->start);
   pthread_mutex_destroy(&pool->lock);

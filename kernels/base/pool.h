@@ -21,6 +21,9 @@ int m4n_pool_open(m4n_pool **pool, int threads); /* threads >= 1, the caller's i
 void m4n_pool_run(m4n_pool *pool, int tiles, m4n_tile tile,
                   void *self);              /* one caller at a time; not from a tile */
 int m4n_pool_threads(const m4n_pool *pool); /* 1 for NULL */
+/* Inside a tile: which of the pool's threads runs it, 0 (the caller) … threads − 1. For memory that a thread
+ * has of its own; results must not depend on it. */
+int m4n_pool_thread(void);
 int m4n_processors(void);                   /* that this process may use */
 void m4n_pool_close(m4n_pool *pool);
 

@@ -1,0 +1,372 @@
+/* Linear layers (algorithms.md §1): y = x·wᵀ + b, x̄ = ȳ·w, w̄ += ȳᵀ·x, cut into tiles of library products. */
+#include "kernels/cpu/linear.h"
+
+#include "kernels/cpu/cpu.h"
+#include "kernels/cpu/lanes.h"
+#include "kernels/cpu/math.h"
+
+/* ---- rows: pieces of the plan's own size, then of 64, then of 16, then a padded rest ----------------------------------------- */
+
+typedef struct piece {
+  int first, count, size; /* rows [first, first + count); size is an M4N_ROWS_… */
+} piece;
+
+/* Of `rows` rows, how many pieces there are of each size (the padded one counts as one of 16). */
+typedef struct pieces {
+  int main, main_rows, sixty_four, sixteen;
+} pieces;
+
+static pieces cut(const m4n_product *p, int rows) {
+  pieces c = {.main_rows = p->rows[M4N_ROWS_MAIN]};
+  c.main = rows / c.main_rows;
+  rows -= c.main * c.main_rows;
+  c.sixty_four = c.main_rows > 64 ? rows / 64 : 0;
+  c.sixteen = m4n_ceil_div(rows - 64 * c.sixty_four, M4N_PIECE);
+  return c;
+}
+static int count_of(const pieces *c) {
+  return c->main + c->sixty_four + c->sixteen;
+}
+static piece piece_at(const pieces *c, int rows, int index) {
+  if (index < c->main) return (piece){index * c->main_rows, c->main_rows, M4N_ROWS_MAIN};
+  index -= c->main;
+  int first = c->main * c->main_rows;
+  if (index < c->sixty_four) return (piece){first + 64 * index, 64, M4N_ROWS_64};
+  first += 64 * c->sixty_four + M4N_PIECE * (index - c->sixty_four);
+  if (rows - first >= M4N_PIECE) return (piece){first, M4N_PIECE, M4N_ROWS_16};
+  return (piece){first, rows - first, M4N_ROWS_PADDED};
+}
+
+/* ---- x on its way to the library ------------------------------------------------------------------------------------------------ */
+
+typedef struct convert {
+  const m4n_cpu_linear *plan;
+  const m4n_real *x;
+  int rows, width, padded, ld, step; /* rows and columns that exist; columns of the copy */
+} convert;
+
+/* The largest magnitude/127 of a row of x or w; not a number if one of them is not finite. */
+static m4n_real int8_scale(const m4n_real *x, int n) {
+  m4n_real most[M4N_LANES] = {0}, poison[M4N_LANES] = {0};
+  for (int at = 0; at < n; at += M4N_LANES) {
+    const int lanes = m4n_min(M4N_LANES, n - at);
+    for (int i = 0; i < lanes; i++) {
+      const m4n_real size = x[at + i] < 0 ? -x[at + i] : x[at + i];
+      most[i] = size > most[i] ? size : most[i];
+      poison[i] += 0 * x[at + i];
+    }
+  }
+  for (int i = 1; i < M4N_LANES; i++) most[0] = most[i] > most[0] ? most[i] : most[0], poison[0] += poison[i];
+  return most[0] / 127 + poison[0];
+}
+
+/* One row: copied, rounded to bf16, or divided by its scale into −127 … 127. The library takes bf16 as such and int8 as
+ * uint8 around 128; where weights are expanded, it takes the same numbers as m4n_real. Zeros behind the width. */
+static void convert_row(const convert *c, int row) {
+  const m4n_cpu_linear *l = c->plan;
+  const m4n_real *x = c->x + (size_t)row * c->ld;
+  char *to = (char *)l->work->rows + (size_t)row * c->padded * m4n_x_size(l->type);
+  m4n_real *real = (m4n_real *)(void *)to;
+  uint16_t *half = (uint16_t *)(void *)to;
+  uint8_t *byte = (uint8_t *)to;
+  const int format = l->linear.shape.format, n = row < c->rows ? c->width : 0, rest = c->padded - n;
+  m4n_real inverse = 0;
+  if (format == M4N_W_INT8) {
+    const m4n_real scale = int8_scale(x, n);
+    l->work->row_scale[row] = scale;
+    inverse = scale > 0 ? 1 / scale : 0;
+  }
+  if (l->type == M4N_GEMM_INT8) {
+    if (inverse > 0)
+      for (int i = 0; i < n; i++) byte[i] = (uint8_t)(128 + (int)m4n_round(x[i] * inverse));
+    else
+      memset(byte, 128, (size_t)n);
+    memset(byte + n, 128, (size_t)rest);
+  } else if (l->type == M4N_GEMM_BF16) {
+    for (int i = 0; i < n; i++) half[i] = m4n_bf16_of((float)x[i]);
+    memset(half + n, 0, (size_t)rest * sizeof *half);
+  } else {
+    if (format == M4N_W_INT8)
+      for (int i = 0; i < n; i++) real[i] = inverse > 0 ? m4n_round(x[i] * inverse) : 0;
+    else if (format == M4N_W_BF16)
+      for (int i = 0; i < n; i++) real[i] = m4n_of_bf16(m4n_bf16_of((float)x[i]));
+    else
+      memcpy(real, x, (size_t)n * sizeof *x);
+    memset(real + n, 0, (size_t)rest * sizeof *real);
+  }
+}
+
+static void convert_tile(void *self, int index) {
+  const convert *c = self;
+  M4N_TILE_RANGE(int, begin, end, index, c->step, m4n_ceil_div(c->rows, M4N_PIECE) * M4N_PIECE);
+  for (int row = begin; row < end; row++) convert_row(c, row);
+}
+
+static void convert_rows(m4n_stream *s, const m4n_cpu_linear *l, const m4n_real *x, int rows, int width,
+                         int ld) {
+  convert c = {l, x, rows, width, m4n_padded(l->type, width), ld, m4n_tile_rows(width)};
+  m4n_cpu_run(s, m4n_ceil_div(m4n_ceil_div(rows, M4N_PIECE) * M4N_PIECE, c.step), convert_tile, &c);
+}
+
+/* The last rows, fewer than 16, into scratch with zeros below. */
+static void pad_rows(m4n_real *to, const m4n_real *x, int first, int rows, int width, int ld) {
+  for (int i = 0; i < M4N_PIECE; i++)
+    if (first + i < rows)
+      memcpy(to + (size_t)i * width, x + (size_t)(first + i) * ld, (size_t)width * sizeof *to);
+    else
+      memset(to + (size_t)i * width, 0, (size_t)width * sizeof *to);
+}
+
+/* ---- products with weights: the forward, and dx ----------------------------------------------------------------------------------- */
+
+typedef struct multiply {
+  const m4n_cpu_linear *plan;
+  const m4n_product *p;
+  m4n_real *y;
+  const m4n_real *bias;
+  const char *x, *w, *tail;
+  size_t x_size;
+  int x_ld, y_ld, rows, add, back;
+  pieces pieces;
+} multiply;
+
+/* The weights of a column as the library takes them; bf16 or int8 that it does not know are expanded behind the thread's
+ * result. */
+static const void *column_weights(const multiply *a, int column, int width, m4n_real *scratch) {
+  const m4n_cpu_linear *l = a->plan;
+  const m4n_linear_shape *n = &l->linear.shape;
+  const int first = column * a->p->column;
+  if (!l->expand) {
+    if (a->p->packed) return a->w + (a->back ? l->at_back : l->at_forward) + (size_t)column * a->p->packed;
+    return a->w + (a->back ? (size_t)first : (size_t)first * n->in) * sizeof(m4n_real);
+  }
+  // Forward: rows [first, first + width) of w, dense. Backward: as many columns of all rows, at the distance of w.
+  const int rows = a->back ? n->out : width, count = a->back ? width : n->in;
+  for (int i = 0; i < rows; i++) {
+    const size_t from = a->back ? (size_t)i * n->in + first : (size_t)(first + i) * n->in;
+    m4n_real *to = scratch + (size_t)i * count;
+    if (n->format == M4N_W_BF16) {
+      const uint16_t *half = (const uint16_t *)(const void *)(a->w + l->at_forward) + from;
+      for (int j = 0; j < count; j++) to[j] = m4n_of_bf16(half[j]);
+    } else {
+      const int8_t *byte = (const int8_t *)(a->w + l->at_forward) + from;
+      for (int j = 0; j < count; j++) to[j] = byte[j];
+    }
+  }
+  return scratch;
+}
+
+/* From a thread's result to y: int8 sums take off the 128 of x and get their scales. */
+static void put_rows(const multiply *a, const void *result, const piece *rows, int first, int width) {
+  const m4n_cpu_linear *l = a->plan;
+  const int int8 = !a->back && l->linear.shape.format == M4N_W_INT8;
+  const m4n_real *scale = (const m4n_real *)(const void *)(a->w + l->at_scale) + first;
+  const int32_t *sum = (const int32_t *)(const void *)(a->w + l->at_sum) + first;
+  for (int i = 0; i < rows->count; i++) {
+    const m4n_real *real = (const m4n_real *)result + (size_t)i * a->p->column;
+    const int32_t *whole = (const int32_t *)result + (size_t)i * a->p->column;
+    m4n_real *y = a->y + (size_t)(rows->first + i) * a->y_ld + first, value[64];
+    const m4n_real of_row = int8 ? l->work->row_scale[rows->first + i] : 1;
+    for (int at = 0; at < width; at += 64) {
+      const int count = m4n_min(64, width - at);
+      for (int c = 0; c < count; c++) {
+        if (l->type == M4N_GEMM_INT8)
+          value[c] = of_row * scale[at + c] * (m4n_real)(whole[at + c] - 128 * sum[at + c]);
+        else
+          value[c] = int8 ? of_row * scale[at + c] * real[at + c] : real[at + c];
+      }
+      for (int c = 0; c < count; c++) y[at + c] = a->add ? y[at + c] + value[c] : value[c];
+    }
+  }
+}
+
+static void multiply_tile(void *self, int index) {
+  const multiply *a = self;
+  const m4n_product *p = a->p;
+  const int column = index % p->columns, first = column * p->column, thread = m4n_pool_thread();
+  const int width = m4n_min(p->column, p->N - first), end = width != p->column;
+  const piece rows = piece_at(&a->pieces, a->rows, index / p->columns);
+  char *scratch = a->plan->work->tile[thread];
+  const size_t result = ((size_t)p->rows[M4N_ROWS_MAIN] * p->column * sizeof(m4n_real) + 63) / 64 * 64;
+  const void *w = column_weights(a, column, width, (m4n_real *)(void *)(scratch + result));
+  const int padded = rows.size == M4N_ROWS_PADDED;
+  const void *x = padded ? a->tail : a->x + (size_t)rows.first * a->x_ld * a->x_size;
+  // int8 sums always, and rows that are not there, go by way of scratch.
+  if (padded || (!a->back && a->plan->linear.shape.format == M4N_W_INT8)) {
+    m4n_gemm_run(p->gemm[rows.size][0][end], thread, scratch, x, w);
+    put_rows(a, scratch, &rows, first, width);
+  } else {
+    m4n_gemm_run(p->gemm[rows.size][a->add][end], thread, a->y + (size_t)rows.first * a->y_ld + first, x, w);
+  }
+  if (!a->bias) return;
+  for (int i = 0; i < rows.count; i++) {
+    m4n_real *y = a->y + (size_t)(rows.first + i) * a->y_ld + first;
+    for (int c = 0; c < width; c++) y[c] += a->bias[first + c];
+  }
+}
+
+/* x is [rows][width] with distance ld: `in` wide and x forward, `out` wide and dy backward. */
+static void run_product(m4n_stream *s, multiply *a, const m4n_real *x, int width, int ld) {
+  const m4n_cpu_linear *l = a->plan;
+  m4n_cpu_workspace *work = l->work;
+  const int last = a->rows / M4N_PIECE * M4N_PIECE;
+  a->pieces = cut(a->p, a->rows);
+  if (a->back ? l->linear.shape.format == M4N_W_BF16 : l->copy_x) {
+    convert_rows(s, l, x, a->rows, width, ld);
+    a->x = work->rows, a->x_ld = m4n_padded(l->type, width), a->x_size = m4n_x_size(l->type);
+    a->tail = a->x + (size_t)last * a->x_ld * a->x_size;
+  } else {
+    a->x = (const char *)x, a->x_ld = ld, a->x_size = sizeof *x, a->tail = work->tail;
+    if (last < a->rows) pad_rows(work->tail, x, last, a->rows, width, ld);
+  }
+  m4n_cpu_run(s, count_of(&a->pieces) * a->p->columns, multiply_tile, a);
+}
+
+void M4N_CPU(linear_fwd)(m4n_stream *s, m4n_real *y, const m4n_real *x, const void *w, const m4n_real *bias,
+                         const m4n_linear *plan, int rows, int add) {
+  const m4n_cpu_linear *l = (const m4n_cpu_linear *)plan;
+  multiply a = {
+      .plan = l, .p = &l->forward, .y = y, .bias = bias, .w = w, .y_ld = plan->shape.y_ld, .rows = rows};
+  a.add = add;
+  run_product(s, &a, x, plan->shape.in, plan->shape.x_ld);
+}
+void M4N_CPU(linear_bwd_x)(m4n_stream *s, m4n_real *dx, const m4n_real *dy, const void *w,
+                           const m4n_linear *plan, int rows, int add) {
+  const m4n_cpu_linear *l = (const m4n_cpu_linear *)plan;
+  multiply a = {.plan = l, .p = &l->back, .y = dx, .w = w, .y_ld = plan->shape.x_ld, .rows = rows, .back = 1};
+  a.add = add;
+  run_product(s, &a, dy, plan->shape.out, plan->shape.y_ld);
+}
+
+/* ---- dw += dyᵀ·x -------------------------------------------------------------------------------------------------------------------- */
+
+typedef struct weigh {
+  const m4n_cpu_linear *plan;
+  m4n_real *dw;
+  const m4n_real *dy, *x, *dy_tail, *x_tail;
+  int rows, x_ld;
+} weigh;
+
+static void weigh_tile(void *self, int index) {
+  const weigh *a = self;
+  const m4n_linear_shape *n = &a->plan->linear.shape;
+  const m4n_weight_product *p = &a->plan->weight;
+  const int o = index / p->tiles_in, i = index % p->tiles_in, thread = m4n_pool_thread();
+  const int out = o * p->tile_out, in = i * p->tile_in;
+  const int last_out = out + p->tile_out > n->out, last_in = in + p->tile_in > n->in;
+  m4n_real *dw = a->dw + (size_t)out * n->in + in;
+  int row = 0;
+  for (; row + M4N_SUM_ROWS <= a->rows; row += M4N_SUM_ROWS)
+    m4n_gemm_run(p->gemm[0][last_out][last_in], thread, dw, a->dy + (size_t)row * n->y_ld + out,
+                 a->x + (size_t)row * a->x_ld + in);
+  for (; row + M4N_PIECE <= a->rows; row += M4N_PIECE)
+    m4n_gemm_run(p->gemm[1][last_out][last_in], thread, dw, a->dy + (size_t)row * n->y_ld + out,
+                 a->x + (size_t)row * a->x_ld + in);
+  if (row < a->rows)
+    m4n_gemm_run(p->gemm[2][last_out][last_in], thread, dw, a->dy_tail + out, a->x_tail + in);
+}
+
+void M4N_CPU(linear_bwd_w)(m4n_stream *s, m4n_real *dw, const m4n_real *dy, const m4n_real *x,
+                           const m4n_linear *plan, int rows) {
+  const m4n_cpu_linear *l = (const m4n_cpu_linear *)plan;
+  const m4n_linear_shape *n = &plan->shape;
+  weigh a = {.plan = l, .dw = dw, .dy = dy, .x = x, .rows = rows, .x_ld = n->x_ld};
+  const int last = rows / M4N_PIECE * M4N_PIECE;
+  m4n_real *tail = l->work->tail;
+  a.x_tail = tail, a.dy_tail = tail + (size_t)M4N_PIECE * n->in;
+  if (last < rows) {
+    pad_rows(tail, x, last, rows, n->in, n->x_ld);
+    pad_rows(tail + (size_t)M4N_PIECE * n->in, dy, last, rows, n->out, n->y_ld);
+  }
+  if (l->copy_x) {
+    convert_rows(s, l, x, rows, n->in, n->x_ld);
+    a.x = l->work->rows, a.x_ld = n->in;
+  }
+  m4n_cpu_run(s, l->weight.tiles_out * l->weight.tiles_in, weigh_tile, &a);
+}
+
+/* ---- packing ------------------------------------------------------------------------------------------------------------------------- */
+
+typedef struct packing {
+  const m4n_cpu_linear *plan;
+  char *packed;
+  const m4n_real *w;
+} packing;
+
+/* A number of w in the plan's type; int8 by the scale of its row. */
+static void narrow(void *to, const m4n_cpu_linear *l, const m4n_real *w, int n, m4n_real scale) {
+  const m4n_real inverse = scale > 0 ? 1 / scale : 0;
+  switch (l->linear.shape.format) {
+  case M4N_W_INT8:
+    for (int i = 0; i < n; i++)
+      ((int8_t *)to)[i] = (int8_t)(inverse > 0 ? (int)m4n_round(w[i] * inverse) : 0);
+    break;
+  case M4N_W_BF16:
+    for (int i = 0; i < n; i++) ((uint16_t *)to)[i] = m4n_bf16_of((float)w[i]);
+    break;
+  default:
+    memcpy(to, w, (size_t)n * sizeof *w);
+  }
+}
+static size_t narrow_size(const m4n_cpu_linear *l) {
+  const int format = l->linear.shape.format;
+  return format == M4N_W_INT8 ? 1 : format == M4N_W_BF16 ? 2 : sizeof(m4n_real);
+}
+
+/* A column of the forward: `width` rows of w, each `in` long and padded. */
+static void pack_forward_tile(void *self, int column) {
+  const packing *a = self;
+  const m4n_cpu_linear *l = a->plan;
+  const m4n_product *p = &l->forward;
+  const int in = l->linear.shape.in, first = column * p->column, width = m4n_min(p->column, p->N - first);
+  const int thread = m4n_pool_thread();
+  const size_t size = narrow_size(l), row = (size_t)(l->expand ? in : p->K) * size;
+  char *rows = l->expand ? a->packed + l->at_forward + (size_t)first * row : l->work->tile[thread];
+  for (int i = 0; i < width; i++) {
+    const m4n_real *w = a->w + (size_t)(first + i) * in;
+    char *to = rows + (size_t)i * row;
+    m4n_real scale = 0;
+    if (l->linear.shape.format == M4N_W_INT8) {
+      scale = int8_scale(w, in);
+      ((m4n_real *)(void *)(a->packed + l->at_scale))[first + i] = scale;
+    }
+    narrow(to, l, w, in, scale);
+    memset(to + (size_t)in * size, 0, row - (size_t)in * size);
+    if (l->linear.shape.format != M4N_W_INT8) continue;
+    int32_t sum = 0;
+    for (int j = 0; j < in; j++) sum += ((int8_t *)to)[j];
+    ((int32_t *)(void *)(a->packed + l->at_sum))[first + i] = sum;
+  }
+  if (!l->expand)
+    m4n_gemm_pack(p->gemm[M4N_ROWS_16][0][width != p->column], thread,
+                  a->packed + l->at_forward + (size_t)column * p->packed, rows);
+}
+
+/* A column of dx: `width` columns of w, all `out` rows and the padding. */
+static void pack_back_tile(void *self, int column) {
+  const packing *a = self;
+  const m4n_cpu_linear *l = a->plan;
+  const m4n_product *p = &l->back;
+  const int in = l->linear.shape.in, first = column * p->column, width = m4n_min(p->column, p->N - first);
+  const int thread = m4n_pool_thread();
+  const size_t row = (size_t)width * narrow_size(l);
+  char *rows = l->work->tile[thread];
+  for (int i = 0; i < p->K; i++)
+    if (i < l->linear.shape.out)
+      narrow(rows + (size_t)i * row, l, a->w + (size_t)i * in + first, width, 0);
+    else
+      memset(rows + (size_t)i * row, 0, row);
+  m4n_gemm_pack(p->gemm[M4N_ROWS_16][0][width != p->column], thread,
+                a->packed + l->at_back + (size_t)column * p->packed, rows);
+}
+
+void M4N_CPU(linear_pack)(m4n_stream *s, void *packed, const m4n_real *w, const m4n_linear *plan) {
+  const m4n_cpu_linear *l = (const m4n_cpu_linear *)plan;
+  packing a = {l, packed, w};
+  if (plan->shape.format == M4N_W_REAL) {
+    memcpy(packed, w, plan->bytes);
+    return;
+  }
+  m4n_cpu_run(s, l->forward.columns, pack_forward_tile, &a);
+  if (!l->expand && plan->shape.grads) m4n_cpu_run(s, l->back.columns, pack_back_tile, &a);
+}
