@@ -2,7 +2,8 @@
  *
  * All readers give one form, that of Pensieve's "cooked" files: row i's rate holds from the time of row i-1
  * to the time of row i, and row 0 only says where the trace begins. Times rise strictly after reading (rows
- * of length 0 are dropped).
+ * of length 0 are dropped). Cooked numbers are the file's own doubles; what the other formats become is in
+ * traces/README.md.
  *
  *     m4n_traces set;
  *     M4N_TRY(m4n_traces_open(&set, "traces/fcc/test", M4N_TRACE_AUTO));
@@ -49,8 +50,10 @@ typedef struct m4n_traces {
   m4n_arena memory;
 } m4n_traces;
 
-/* A file, or every file of a folder that is not hidden, is no README… and no index.tsv. EFORMAT names file,
- * line, key and what was expected; an empty folder is ENOTFOUND. Nothing is kept of a set that fails. */
+/* A file, or every regular file of a folder that is not hidden, is no README… and no index.tsv. EFORMAT names
+ * file, line, key and what was expected: missing columns, NaN, negative or falling times, length 0, only zero
+ * bandwidth, a mean below 1 kbit/s or rows below 1 ms. An empty folder is ENOTFOUND. Nothing is kept of a set
+ * that fails. */
 int m4n_traces_open(m4n_traces *set, const char *path, int format);
 void m4n_traces_close(m4n_traces *set);
 
@@ -62,7 +65,9 @@ int m4n_trace_parse(m4n_trace *trace, m4n_arena *arena, const char *name, const 
 int m4n_trace_format_of(const char *name);
 const char *m4n_trace_format_name(int format);
 
-/* Writes cooked, Mahimahi or Sabre, whole or not at all. EUNSUPPORTED for the others. */
+/* Writes a file, whole or not at all. Cooked reads back to the same doubles; Mahimahi holds every second to
+ * within a packet and needs a line for each; Sabre states the trace's round trip, or 80 ms. EUNSUPPORTED for
+ * other formats and for rates that Mahimahi would need too large a file for. */
 int m4n_trace_write(const m4n_trace *trace, const char *path, int format);
 
 #ifdef __cplusplus
