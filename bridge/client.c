@@ -48,9 +48,9 @@ static int open_arrays(client *c) {
   return m4n_fail(M4N_ENOMEM, "no memory for %d lanes", c->lanes);
 }
 
-// Only bad news is worth waiting for; where all is well the agent may have left before our BYE.
+// Only bad news is worth waiting for, where there is somebody to hear it.
 static void close_client(client *c, int status) {
-  m4n_link_close(c->link, status ? LINGER_MS : 0);
+  m4n_link_close(c->link, status && c->session && !c->cut ? LINGER_MS : 0);
   for (int i = 0; i < 2; i++) m4n_buffer_close(&c->frame[i]);
   m4n_buffer_close(&c->small);
   free(c->act.action), free(c->act.reset), free(c->act.delay_ns), free(c->act.served_by);
@@ -259,7 +259,7 @@ static void take_leave(client *c, int status) {
     m4n_encode_error(&c->small, c->session, c->seq, &error);
   } else {
     m4n_bye bye = {.status = status ? 1 : 0};
-    snprintf(bye.reason, sizeof bye.reason, "%.90s", status ? why.text : "done");
+    snprintf(bye.reason, sizeof bye.reason, "%.500s", status ? why.text : "done");
     m4n_encode_bye(&c->small, c->session, c->seq, &bye);
   }
   if (!m4n_pack_end(&c->small, "BYE")) m4n_link_send(c->link, NULL, &c->small);

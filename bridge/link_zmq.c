@@ -136,6 +136,8 @@ int m4n_link_connect(m4n_link **out, const char *uri, const m4n_link_options *op
 
 void m4n_link_close(m4n_link *link, int linger_ms) {
   if (!link) return;
+  // While the address is still ours: libzmq leaves the file, and a dead one would have to be told from a living one.
+  if (link->router && link->endpoint && !strncmp(link->endpoint, "ipc://", 6)) unlink(link->endpoint + 6);
   if (link->socket) {
     zmq_socket_monitor(link->socket, NULL, 0);
     set(link->socket, ZMQ_LINGER, linger_ms);

@@ -36,7 +36,7 @@ void m4n_server_reject(m4n_server *server, m4n_peer *peer, int code) {
 
 void m4n_server_say_bye(m4n_server *server, m4n_peer *peer, const char *reason, int status) {
   m4n_bye bye = {.status = status};
-  snprintf(bye.reason, sizeof bye.reason, "%.90s", reason);
+  snprintf(bye.reason, sizeof bye.reason, "%.500s", reason);
   m4n_encode_bye(&server->scratch, peer->session.id, peer->seq, &bye);
   if (!m4n_pack_end(&server->scratch, "BYE")) m4n_server_send(server, peer, &peer->route, &server->scratch);
 }

@@ -24,8 +24,8 @@ extern "C" {
 enum {
   M4N_WIRE_OLDEST = 1, /* versions that are spoken */
   M4N_WIRE_NEWEST = 1,
-  M4N_LABEL = 96, /* bytes of an episode's name, of a reason … */
-  M4N_TEXT = 512, /* bytes of an error's text; both with the ending zero */
+  M4N_LABEL = 96, /* bytes of an episode's name, of an error's path */
+  M4N_TEXT = 512, /* bytes of an error's or a leave's text; both with the ending zero */
   M4N_MAX_SLOTS = 1 << 16
 };
 
@@ -150,7 +150,7 @@ void m4n_encode_stats(m4n_buffer *out, uint64_t session, uint64_t seq, const m4n
 int m4n_decode_stats(m4n_reader *in, m4n_wire_stats *stats);
 
 typedef struct m4n_bye {
-  char reason[M4N_LABEL];
+  char reason[M4N_TEXT];
   int64_t status; /* exit status of who leaves: 0 if all is well */
 } m4n_bye;
 

@@ -6,7 +6,6 @@
 #include <vector>
 
 #include "bridge/client.h"
-#include "sim/vec.h"
 #include "tests/bridge/toy.h"
 #include "tests/support/paths.h"
 
@@ -18,25 +17,9 @@ struct played {
   m4n_client_stats stats{};
 };
 
-class simulator {
-public:
-  explicit simulator(int lanes) {
-    EXPECT_EQ(toy_task.world_open(&world_, nullptr), 0);
-    EXPECT_EQ(m4n_vec_open(&vec, &toy_task, world_, lanes, nullptr), 0);
-  }
-  ~simulator() {
-    m4n_vec_close(vec);
-    toy_task.world_close(world_);
-  }
-  m4n_vec *vec = nullptr;
-
-private:
-  m4n_world *world_ = nullptr;
-};
-
 played play(toy_owner &owner, const std::string &endpoint, int lanes, bool lockstep = true, int spin_us = 0) {
   played result;
-  simulator sim(lanes);
+  toy_simulator sim(lanes);
   m4n_server_options options = {};
   options.endpoint = endpoint.c_str();
   options.slots = lanes;
@@ -90,4 +73,64 @@ TEST(Loop, EveryTransportGivesTheSameBytes) {
         EXPECT_EQ(owner.ended, 1);
         EXPECT_EQ(owner.lost, 0);
       }
+}
+
+TEST(Loop, AdviceAndDelaysTravel) {
+  toy_owner plain(5), advised(5);
+  ASSERT_EQ(play(plain, "inproc://toy", 2).client, 0);
+  advised.want_advice = true;
+  advised.delay_ns = 7000000;
+  ASSERT_EQ(play(advised, "inproc://toy", 2).client, 0);
+  EXPECT_EQ(plain.record.episodes[0].find("advice="), std::string::npos);
+  EXPECT_NE(advised.record.episodes[0].find("advice=0"), std::string::npos);
+  // The toy adds the delay to its clock.
+  EXPECT_NE(plain.record.episodes[0].find("t=250000000 "), std::string::npos);
+  EXPECT_NE(advised.record.episodes[0].find("t=257000000 "), std::string::npos);
+}
+
+TEST(Loop, SpinningChangesNothing) {
+  toy_owner still(11), spun(11);
+  ASSERT_EQ(play(still, "inproc://toy", 4, true, 0).client, 0);
+  ASSERT_EQ(play(spun, "inproc://toy", 4, true, 200).client, 0);
+  EXPECT_EQ(spun.record.episodes, still.record.episodes);
+}
+
+// In lockstep several simulators share the episodes, and all finish.
+TEST(Loop, ManySimulatorsShareTheEpisodes) {
+  const std::string endpoint = "ipc://" + m4n_temp_dir() + "/toy.sock";
+  toy_owner alone(60);
+  ASSERT_EQ(play(alone, "inproc://toy", 1).client, 0);
+  for (bool lockstep : {true, false}) {
+    toy_owner owner(60);
+    owner.sessions = 4;
+    m4n_server_options options = {};
+    options.endpoint = endpoint.c_str();
+    options.slots = 16;
+    options.lockstep = lockstep;
+    toy_agent agent(options, owner.owner());
+    ASSERT_EQ(agent.opened, 0) << agent.message;
+    std::vector<std::thread> threads;
+    std::vector<played> results(4);
+    for (played &result : results)
+      threads.emplace_back([&] {
+        toy_simulator sim(4);
+        m4n_client_options client = {};
+        client.endpoint = endpoint.c_str();
+        result.client = m4n_client_run(&client, sim.vec, &result.stats, nullptr);
+        if (result.client) result.message = m4n_error_message();
+      });
+    for (std::thread &thread : threads) thread.join();
+    EXPECT_EQ(agent.join(), 0) << agent.message;
+    // Who comes when all episodes are given out has nothing to do; nobody fails.
+    int64_t episodes = 0;
+    for (const played &result : results) {
+      EXPECT_EQ(result.client, 0) << result.message;
+      episodes += result.stats.episodes;
+    }
+    EXPECT_EQ(episodes, 60);
+    EXPECT_EQ(owner.record.episodes, alone.record.episodes);
+    EXPECT_EQ(owner.began, 4);
+    EXPECT_EQ(owner.ended, 4);
+    EXPECT_EQ(owner.lost, 0);
+  }
 }

@@ -4,6 +4,7 @@
 
 #include <cmath>
 #include <cstdio>
+#include <cstdlib>
 
 namespace {
 
@@ -207,10 +208,19 @@ void toy_owner::on_ended(void *self, m4n_server *, m4n_session *, bool lost) {
 
 bool toy_owner::on_finished(void *self) {
   toy_owner *o = static_cast<toy_owner *>(self);
-  return !o->serve_on && o->played_ == o->episodes_;
+  return !o->serve_on && o->began >= o->sessions && o->played_ == o->episodes_;
 }
 
-// ---- the agent
+// ---- the simulator and the agent
+
+toy_simulator::toy_simulator(int lanes) {
+  if (toy_task.world_open(&world_, nullptr) || m4n_vec_open(&vec, &toy_task, world_, lanes, nullptr)) abort();
+}
+
+toy_simulator::~toy_simulator() {
+  m4n_vec_close(vec);
+  toy_task.world_close(world_);
+}
 
 toy_agent::toy_agent(m4n_server_options options, m4n_server_owner owner) : owner_(owner) {
   opened = m4n_server_open(&server, &options);

@@ -11,7 +11,7 @@
 
 #include "bridge/server.h"
 #include "kernels/base/status.h"
-#include "sim/env.h"
+#include "sim/vec.h"
 
 // Observation: every type, a matrix, a mask, and a list whose length varies. An episode e has 2 + e % 4 decisions.
 extern const m4n_task toy_task;
@@ -32,6 +32,7 @@ public:
   int began = 0, ended = 0, lost = 0, decided = 0, rows = 0;
   std::vector<int> batches; // rows of each call of decide
   int refuse = 0;           // status to refuse sessions with
+  int sessions = 1;         // that are waited for before it finishes
   bool serve_on = false;    // do not finish when the episodes are played
   bool want_advice = false;
   int64_t delay_ns = 0;
@@ -45,6 +46,17 @@ private:
   int order(m4n_server *server, m4n_session *session, int32_t lane);
   void note(const m4n_rows *rows, int32_t i);
   int64_t episodes_, next_ = 0, played_ = 0;
+};
+
+// The toy's world with lanes that a client can play.
+class toy_simulator {
+public:
+  explicit toy_simulator(int lanes);
+  ~toy_simulator();
+  m4n_vec *vec = nullptr;
+
+private:
+  m4n_world *world_ = nullptr;
 };
 
 // A server with its owner on a thread of its own. Stopped and joined when it goes out of scope.
