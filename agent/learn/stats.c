@@ -9,7 +9,10 @@
 #include "kernels/base/rng.h"
 #include "kernels/base/status.h"
 
-enum { EXACT = 50 }; /* differences up to which signed ranks are counted out: 2^50 is a whole double */
+enum {
+  BLOCK = 64, /* columns that are resampled at a time */
+  EXACT = 50  /* differences up to which signed ranks are counted out: 2^50 is a whole double */
+};
 
 static int ascending(const void *a, const void *b) {
   double x = *(const double *)a, y = *(const double *)b;
@@ -99,28 +102,42 @@ static m4n_interval bca(const resampling *s, int c, double level) {
   return (m4n_interval){m4n_quantile(means, drawn, q[0]), m4n_quantile(means, drawn, q[1])};
 }
 
+// Every block of columns draws the same rows, so that the width of a block changes nothing but the memory.
+static void resample_block(m4n_interval *interval, resampling *s, const double *x, int all_columns, int first,
+                           const m4n_bootstrap *options) {
+  for (int i = 0; i < s->rows; i++)
+    for (int c = 0; c < s->columns; c++) {
+      double value = x[(size_t)i * (size_t)all_columns + (size_t)(first + c)];
+      size_t at = (size_t)i * (size_t)s->columns + (size_t)c;
+      s->value[at] = isnan(value) ? 0 : value;
+      s->weight[at] = !isnan(value);
+    }
+  resample(s, options->seed);
+  for (int c = 0; c < s->columns; c++)
+    interval[first + c] = bca(s, c, options->level > 0 ? options->level : 0.95);
+}
+
 int m4n_bootstrap_means(m4n_interval *interval, const double *x, int rows, int columns,
                         const m4n_bootstrap *options) {
   int resamples = options->resamples ? options->resamples : 10000;
-  if (resamples < 100 || resamples > 10000000)
-    return m4n_fail(M4N_EARG, "%d resamples: expected 100 to 10000000", resamples);
+  if (resamples < 100 || resamples > 1000000)
+    return m4n_fail(M4N_EARG, "%d resamples: expected 100 to 1000000", resamples);
   if (rows <= 0) {
     for (int c = 0; c < columns; c++) interval[c] = (m4n_interval){NAN, NAN};
     return M4N_OK;
   }
-  size_t cells = (size_t)rows * (size_t)columns, means = (size_t)columns * (size_t)resamples;
-  double *memory = calloc(2 * cells + 2 * (size_t)columns + means + 1, sizeof *memory);
-  if (!memory) return m4n_fail(M4N_ENOMEM, "no memory for %d resamples of %d columns", resamples, columns);
-  resampling s = {.rows = rows, .columns = columns, .resamples = resamples};
-  s.value = memory;
+  size_t width = columns < BLOCK ? (size_t)columns : BLOCK, cells = (size_t)rows * width;
+  double *memory = calloc(2 * cells + 2 * width + width * (size_t)resamples + 1, sizeof *memory);
+  if (!memory) return m4n_fail(M4N_ENOMEM, "no memory for %d resamples of %d rows", resamples, rows);
+  resampling s = {.rows = rows, .resamples = resamples, .value = memory};
   s.weight = s.value + cells;
   s.sum = s.weight + cells;
-  s.count = s.sum + columns;
-  s.means = s.count + columns;
-  for (size_t i = 0; i < cells; i++)
-    if (!isnan(x[i])) s.value[i] = x[i], s.weight[i] = 1;
-  resample(&s, options->seed);
-  for (int c = 0; c < columns; c++) interval[c] = bca(&s, c, options->level > 0 ? options->level : 0.95);
+  s.count = s.sum + width;
+  s.means = s.count + width;
+  for (int first = 0; first < columns; first += s.columns) {
+    s.columns = columns - first < BLOCK ? columns - first : BLOCK;
+    resample_block(interval, &s, x, columns, first, options);
+  }
   free(memory);
   return M4N_OK;
 }

@@ -22,7 +22,8 @@ int m4n_output_open(m4n_output *output);                   /* replaces what is a
 int m4n_output_add(m4n_output *output, uint32_t kind);
 /* EIO: what could be written ends with a whole record, the rest is lost. */
 int m4n_output_flush(m4n_output *output);
-int m4n_output_close(m4n_output *output); /* only now do some network file systems say that they are full: EIO */
+int m4n_output_close(
+    m4n_output *output); /* only now do some network file systems say that they are full: EIO */
 void m4n_output_free(m4n_output *output);
 
 #endif

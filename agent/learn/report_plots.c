@@ -1,0 +1,280 @@
+/* The plots of a report: for each a CSV with its numbers and a few lines of one gnuplot script. */
+#include <math.h>
+#include <stdarg.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "agent/learn/report_data.h"
+#include "agent/learn/report_gnuplot.h"
+#include "agent/learn/report_plots.h"
+#include "kernels/base/file.h"
+#include "kernels/base/log.h"
+#include "kernels/base/status.h"
+
+enum { SECONDS = 20, MAX_SVG = 8 << 20 };
+
+// Okabe and Ito's colours, which the colour-blind tell apart; a second round is dashed.
+static const char *const palette[] = {"#0072B2", "#D55E00", "#009E73", "#CC79A7",
+                                      "#E69F00", "#56B4E9", "#000000", "#8C6D31"};
+enum { COLOURS = sizeof palette / sizeof *palette };
+
+const char *m4n_plot_colour(int policy) {
+  return palette[policy % COLOURS];
+}
+
+static int dashes(int policy) {
+  return 1 + policy / COLOURS % 4;
+}
+
+const char *m4n_plot_text(char out[80], const char *text) {
+  size_t n = 0;
+  for (; *text && n < 79; text++)
+    out[n++] = strchr("'\"\\`<>&", *text) || (unsigned char)*text < ' ' ? '_' : *text;
+  while (n && (out[n - 1] & 0xC0) == 0x80 && n == 79) n--; // a character that is cut in two
+  out[n] = 0;
+  return out;
+}
+
+int m4n_plot_csv(const m4n_drawing *d, m4n_writer *writer, const char *name) {
+  char file[64];
+  snprintf(file, sizeof file, "%s.csv", name);
+  char *path = m4n_path_join(d->folder, file);
+  if (!path) return m4n_fail(M4N_ENOMEM, "no memory for a plot");
+  int status = m4n_writer_open(writer, path);
+  free(path);
+  return status;
+}
+
+// A name of two words as one cell of a heading: "bba share".
+void m4n_plot_heading(FILE *out, bool first, const char *policy, const char *what) {
+  char text[512];
+  snprintf(text, sizeof text, "%s %s", policy, what);
+  if (!first) putc(',', out);
+  m4n_text_csv(out, text);
+}
+
+// "qoe (per chunk)"
+static const char *axis(char out[160], const m4n_report_figure *figure) {
+  char name[80], unit[80];
+  m4n_plot_text(name, figure->name);
+  m4n_plot_text(unit, figure->unit);
+  snprintf(out, 160, unit[0] ? "%s (%s)" : "%s", name, unit);
+  return out;
+}
+
+void m4n_plot_begin(m4n_drawing *d, const char *name, const char *title, const char *caption, int height) {
+  d->plots[d->n++] = (m4n_report_plot){.name = name, .title = title, .caption = caption};
+  d->height[d->n - 1] = height;
+  fprintf(d->script,
+          "\nreset\nset terminal svg noenhanced size %d,%d dynamic font 'Helvetica,14' background '#ffffff'\n"
+          "set output '%s.svg'\nset datafile separator ','\nset border 3 lc rgb '#444444'\nset tics nomirror "
+          "out\n"
+          "set grid lc rgb '#dddddd' lw 0.7\nset key noopaque\n",
+          M4N_PLOT_WIDTH, height, name);
+}
+
+// Policies of which there is something to draw, the best first.
+static int drawn(const m4n_report *r, int *policy) {
+  int n = 0;
+  for (int i = 0; i < r->n_policies && n < M4N_PLOT_POLICIES; i++)
+    if (r->policy[r->order[i]].cell[0].n) policy[n++] = r->order[i];
+  return n;
+}
+
+/* ---- how the first figure is distributed over the episodes */
+
+// The x range: all of it, unless one hundredth of the episodes would take half of the picture.
+static void cdf_range(m4n_drawing *d, const int *policy, int n, bool *cut) {
+  const m4n_report *r = d->report;
+  size_t cells = (size_t)n * (size_t)r->n_units, kept = 0;
+  double *all = malloc((cells + 1) * sizeof *all);
+  *cut = false;
+  if (!all) return; // gnuplot chooses
+  for (int i = 0; i < n; i++)
+    for (int u = 0; u < r->n_units; u++) {
+      double value = *m4n_report_value(r, u, policy[i], 0);
+      if (!isnan(value)) all[kept++] = value;
+    }
+  int count = m4n_sort(all, (int)kept);
+  double low = all[0], high = all[count - 1], low1 = m4n_quantile(all, count, 0.02),
+         high1 = m4n_quantile(all, count, 0.98);
+  double width = high1 - low1;
+  if (width > 0 && low1 - low > width / 2) low = low1, *cut = true;
+  if (width > 0 && high - high1 > width / 2) high = high1, *cut = true;
+  free(all);
+  if (high > low)
+    fprintf(d->script, "set xrange [%.6g:%.6g]\n", low - 0.02 * (high - low), high + 0.02 * (high - low));
+}
+
+static int cdf(m4n_drawing *d) {
+  const m4n_report *r = d->report;
+  int policy[M4N_PLOT_POLICIES], n = drawn(r, policy), longest = 0;
+  double *sorted = malloc(((size_t)n * (size_t)r->n_units + 1) * sizeof *sorted);
+  if (!sorted) return m4n_fail(M4N_ENOMEM, "no memory for a plot");
+  m4n_writer csv;
+  int status = m4n_plot_csv(d, &csv, "cdf");
+  if (status) {
+    free(sorted);
+    return status;
+  }
+  for (int i = 0; i < n; i++) {
+    double *column = sorted + (size_t)i * (size_t)r->n_units;
+    for (int u = 0; u < r->n_units; u++) column[u] = *m4n_report_value(r, u, policy[i], 0);
+    m4n_sort(column, r->n_units);
+    if (r->policy[policy[i]].cell[0].n > longest) longest = r->policy[policy[i]].cell[0].n;
+    m4n_plot_heading(csv.stream, i == 0, r->policy[policy[i]].name, r->figure[0].name);
+    m4n_plot_heading(csv.stream, false, r->policy[policy[i]].name, "share");
+  }
+  // Row k: the k-th value and k/n; row 0 is where the line leaves the axis.
+  for (int k = 0; k <= longest; k++) {
+    putc('\n', csv.stream);
+    for (int i = 0; i < n; i++) {
+      char number[32];
+      int count = r->policy[policy[i]].cell[0].n;
+      if (i) putc(',', csv.stream);
+      if (k > count)
+        putc(',', csv.stream);
+      else
+        fprintf(csv.stream, "%s,%.6g",
+                m4n_text_number(number, sorted[(size_t)i * (size_t)r->n_units + (size_t)(k ? k - 1 : 0)]),
+                (double)k / count);
+    }
+  }
+  putc('\n', csv.stream);
+  free(sorted);
+  M4N_TRY(m4n_writer_commit(&csv));
+
+  char text[160], name[80];
+  bool cut;
+  m4n_plot_begin(d, "cdf", "Distribution over episodes", NULL, 460);
+  cdf_range(d, policy, n, &cut);
+  d->plots[d->n - 1].caption =
+      cut ? "Share of episodes at or below a value. The axis leaves out the far tail; the CSV holds it."
+          : "Share of episodes at or below a value.";
+  fprintf(d->script, "set xlabel '%s of an episode'\nset ylabel 'share of episodes'\nset yrange [0:1]\n",
+          axis(text, &r->figure[0]));
+  fputs("set key below\nplot ", d->script);
+  for (int i = 0; i < n; i++)
+    fprintf(d->script, "%s\\\n  'cdf.csv' skip 1 using %d:%d with steps lw 2 dt %d lc rgb '%s' title '%s'",
+            i ? ", " : "", 2 * i + 1, 2 * i + 2, dashes(policy[i]), m4n_plot_colour(policy[i]),
+            m4n_plot_text(name, r->policy[policy[i]].name));
+  putc('\n', d->script);
+  return M4N_OK;
+}
+
+/* ---- means with intervals */
+
+// Names at the left, the best on top.
+void m4n_plot_names(m4n_drawing *d, const int *policy, int n) {
+  char name[80];
+  fputs("set ytics (", d->script);
+  for (int i = 0; i < n; i++)
+    fprintf(d->script, "%s'%s' %d", i ? ", " : "", m4n_plot_text(name, d->report->policy[policy[i]].name), i);
+  fprintf(d->script, ") scale 0\nset yrange [%g:-0.6]\nset grid noytics\nset xzeroaxis\n", n - 0.4);
+}
+
+static int bars(m4n_drawing *d) {
+  const m4n_report *r = d->report;
+  int policy[M4N_PLOT_POLICIES], n = drawn(r, policy);
+  char text[160], number[32];
+  m4n_writer csv;
+  M4N_TRY(m4n_plot_csv(d, &csv, "bars"));
+  fputs("policy,mean,low,high,n\n", csv.stream);
+  double largest = 0;
+  for (int i = 0; i < n; i++) {
+    const m4n_report_cell *c = &r->policy[policy[i]].cell[0];
+    m4n_text_csv(csv.stream, r->policy[policy[i]].name);
+    fprintf(csv.stream, ",%s", m4n_text_number(number, c->mean));
+    fprintf(csv.stream, ",%s", m4n_text_number(number, c->ci.low));
+    fprintf(csv.stream, ",%s,%d\n", m4n_text_number(number, c->ci.high), c->n);
+    largest = fmax(largest, fabs(c->mean));
+  }
+  M4N_TRY(m4n_writer_commit(&csv));
+  m4n_plot_begin(d, "bars", "Means", "Mean over episodes; the whisker is its 95 % bootstrap interval.",
+                 110 + 34 * n);
+  m4n_plot_names(d, policy, n);
+  fprintf(d->script,
+          "set xlabel 'mean %s'\nset style fill solid 0.85 noborder\nunset key\nset offsets graph 0, graph "
+          "0.1, 0, 0\nplot ",
+          axis(text, &r->figure[0]));
+  for (int i = 0; i < n; i++)
+    fprintf(d->script,
+            "%s\\\n  'bars.csv' skip 1 every ::%d::%d using (0):(%d):(0):2:(%d-0.36):(%d+0.36) with "
+            "boxxyerror lc rgb '%s'",
+            i ? ", " : "", i, i, i, i, i, m4n_plot_colour(policy[i]));
+  fputs(", \\\n  'bars.csv' skip 1 using 2:0:3:4 with xerrorbars pt 0 lw 1.6 lc rgb '#222222'", d->script);
+  for (int i = 0; i < n; i++) {
+    const m4n_report_cell *c = &r->policy[policy[i]].cell[0];
+    fprintf(d->script,
+            ", \\\n  '+' every ::0::0 using (%.9g):(%d):('%s') with labels left offset 0.8,0 font ',12'",
+            fmax(c->ci.high, 0), i, m4n_text_short(number, c->mean, largest));
+  }
+  putc('\n', d->script);
+  return M4N_OK;
+}
+
+/* ---- all of them */
+
+static int read_svg(m4n_drawing *d, int i) {
+  static const char body[] = "<g id=\"gnuplot_canvas\">", end[] = "</svg>";
+  m4n_report_plot *plot = &d->plots[i];
+  char file[64];
+  snprintf(file, sizeof file, "%s.svg", plot->name);
+  char *path = m4n_path_join(d->folder, file);
+  m4n_map map;
+  int status = path ? m4n_map_open(&map, path, MAX_SVG) : m4n_fail(M4N_ENOMEM, "no memory for a plot");
+  free(path);
+  M4N_TRY(status);
+  const char *from = memmem(map.data, map.size, body, strlen(body));
+  const char *to =
+      from ? memmem(from, map.size - (size_t)(from - (const char *)map.data), end, strlen(end)) : NULL;
+  char *svg = to ? m4n_arena_alloc(&d->report->arena, (size_t)(to - from) + 1) : NULL;
+  if (svg) memcpy(svg, from, (size_t)(to - from));
+  plot->svg = svg;
+  plot->height = d->height[i];
+  m4n_map_close(&map);
+  return svg ? M4N_OK : m4n_fail(M4N_EIO, "gnuplot did not finish %s", file);
+}
+
+static int draw(m4n_drawing *d, const char *gnuplot) {
+  M4N_TRY(m4n_gnuplot_run(gnuplot, d->folder, "plots.gp", SECONDS));
+  for (int i = 0; i < d->n; i++) M4N_TRY(read_svg(d, i));
+  return M4N_OK;
+}
+
+static int write_script(m4n_drawing *d) {
+  m4n_writer writer;
+  char *path = m4n_path_join(d->folder, "plots.gp");
+  int status = path ? m4n_writer_open(&writer, path) : m4n_fail(M4N_ENOMEM, "no memory for a plot");
+  free(path);
+  M4N_TRY(status);
+  d->script = writer.stream;
+  fputs("# Draws this folder's plots again: gnuplot plots.gp\n", d->script);
+  status = cdf(d);
+  if (!status) status = bars(d);
+  if (!status) status = m4n_plot_abr(d);
+  if (!status) return m4n_writer_commit(&writer);
+  m4n_writer_abort(&writer);
+  return status;
+}
+
+int m4n_report_plots(m4n_report *r, const char *out, const char *gnuplot, m4n_report_plot *plots, int *n) {
+  *n = 0;
+  if (r->best < 0 && !r->n_units) return M4N_OK;
+  m4n_drawing d = {.report = r, .plots = plots};
+  char *folder = m4n_path_join(out, "plots");
+  if (!folder) return m4n_fail(M4N_ENOMEM, "no memory for a plot");
+  d.folder = folder;
+  int status = m4n_mkdirs(folder);
+  if (!status) status = write_script(&d);
+  if (!status) {
+    if (draw(&d, gnuplot))
+      m4n_log(M4N_LOG_WARN, "the report has no plots (their CSV files and plots.gp are in %s): %s", folder,
+              m4n_error_message());
+    else
+      *n = d.n;
+  }
+  free(folder);
+  return status;
+}
