@@ -29,16 +29,16 @@ typedef struct player {
   const char *endpoint;
   void *context;
   int status;
+  bool told; // to stop, before it ended
   m4n_error error;
 } player;
 
 static void *play(void *self) {
   player *p = self;
   p->status = m4n_simulator_play(&p->simulator, p->scenario, p->endpoint, p->context, &m4n_interrupted);
-  if (p->status) {
-    p->error = *m4n_last_error();
-    m4n_stop_request(&m4n_interrupted); // nobody else will come: the server need not wait
-  }
+  p->told = m4n_stop_requested(&m4n_interrupted);
+  p->error = *m4n_last_error();
+  if (p->status) m4n_stop_request(&m4n_interrupted); // nobody else will come: the server need not wait
   return NULL;
 }
 
@@ -54,8 +54,8 @@ static int run_both(const m4n_evaluation_options *options, player *p) {
   m4n_error why = *m4n_last_error();
   if (status) m4n_stop_request(&m4n_interrupted);
   pthread_join(thread, NULL);
-  // What stopped the simulator stopped the server too; a simulator that was merely told to stop is no cause.
-  if (p->status && p->status != M4N_ECANCELLED) {
+  // The server stops when told to; if no signal did, it was for what happened to the simulator.
+  if (p->status && !p->told && status == M4N_ECANCELLED) {
     status = p->status;
     why = p->error;
   }
@@ -100,7 +100,8 @@ int m4n_cmd_run(int argc, char **argv) {
                                                .slots = scenario->bridge.lanes,
                                                .out = out,
                                                .threads = (int)threads,
-                                               .json = json};
+                                               .json = json,
+                                               .spec = m4n_vec_spec(p.simulator.vec)};
     status = run_both(&evaluation, &p);
   }
   m4n_simulator_close(&p.simulator);

@@ -5,6 +5,7 @@
 #include "agent/commands.h"
 #include "agent/evaluation.h"
 #include "agent/options.h"
+#include "agent/policy.h"
 #include "kernels/base/log.h"
 #include "kernels/base/status.h"
 

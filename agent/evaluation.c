@@ -19,28 +19,38 @@ static int open_server(m4n_evaluation *e) {
   return m4n_server_open(&e->server, &options);
 }
 
-static int open_serve(m4n_evaluation *e) {
+static m4n_serve_options serve_options(const m4n_evaluation *e) {
   const m4n_scenario *s = e->o.scenario;
-  const m4n_serve_options options = {.policy = s->evaluate.policies,
-                                     .n_policies = s->evaluate.n_policies,
-                                     .set = s->evaluate.set,
-                                     .episodes = s->evaluate.episodes,
-                                     .seed = s->seed,
-                                     .slots = e->o.slots,
-                                     .delay_kind = s->evaluate.delay.kind,
-                                     .delay_ms = s->evaluate.delay.ms,
-                                     .fallback = s->bridge.fallback,
-                                     .decide_ms = s->bridge.decide_ms,
-                                     .events = e->folder.events,
-                                     .scenario = s->resolved,
-                                     .pool = e->pool};
+  return (m4n_serve_options){.policy = s->evaluate.policies,
+                             .n_policies = s->evaluate.n_policies,
+                             .set = s->evaluate.set,
+                             .episodes = s->evaluate.episodes,
+                             .seed = s->seed,
+                             .slots = e->o.slots,
+                             .delay_kind = s->evaluate.delay.kind,
+                             .delay_ms = s->evaluate.delay.ms,
+                             .fallback = s->bridge.fallback,
+                             .decide_ms = s->bridge.decide_ms,
+                             .events = e->folder.events,
+                             .scenario = s->resolved,
+                             .pool = e->pool};
+}
+
+static int open_serve(m4n_evaluation *e) {
+  m4n_serve_options options = serve_options(e);
   return m4n_serve_open(&e->serve, &options);
 }
 
-// The address first: where it is taken, no folder is made.
+static int check_policies(const m4n_evaluation *e) {
+  m4n_serve_options options = serve_options(e);
+  return e->o.spec ? m4n_serve_check(&options, e->o.spec) : M4N_OK;
+}
+
+// The folder comes after all that may be refused.
 int m4n_evaluation_open(m4n_evaluation *e, const m4n_evaluation_options *options) {
   *e = (m4n_evaluation){.o = *options};
   int status = m4n_pool_open(&e->pool, options->threads);
+  if (!status) status = check_policies(e);
   if (!status) status = open_server(e);
   if (!status) status = m4n_run_folder_open(&e->folder, options->out, options->scenario);
   if (!status) status = open_serve(e);

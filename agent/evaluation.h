@@ -26,6 +26,7 @@ typedef struct m4n_evaluation_options {
   const char *out;      /* NULL: under runs/ */
   int threads;          /* 0: one a processor */
   bool json;            /* summary.json on standard output in place of the table */
+  const m4n_spec *spec; /* of the simulator that will come, where it is known: what does not fit is refused at once */
 } m4n_evaluation_options;
 
 typedef struct m4n_evaluation {

@@ -4,7 +4,6 @@
 #include <string.h>
 
 #include "agent/commands.h"
-#include "agent/libraries.h"
 #include "agent/version.h"
 #include "kernels/base/log.h"
 #include "kernels/base/status.h"
@@ -73,8 +72,7 @@ static int run(int argc, char **argv) {
     return M4N_OK;
   }
   if (!strcmp(name, "--version")) {
-    printf("mamba4net %s%s%s\n", m4n_version, *m4n_commit ? ", commit " : "", m4n_commit);
-    m4n_libraries_print(stdout);
+    printf("mamba4net %s%s%s\n%s", m4n_version, *m4n_commit ? ", commit " : "", m4n_commit, m4n_build);
     return M4N_OK;
   }
   for (int i = 0; i < COMMANDS; i++)

@@ -12,7 +12,7 @@
 #include "kernels/base/log.h"
 #include "kernels/base/status.h"
 
-// What a run leaves, besides the plots.
+// What a run leaves, besides plots/.
 static const char *const files[] = {"scenario.yaml", "events.bin",  "episodes.csv",
                                     "summary.json",  "report.html", "log.jsonl"};
 enum { FILES = sizeof files / sizeof *files };
@@ -29,12 +29,22 @@ static void forget(m4n_run_folder *folder) {
   *folder = (m4n_run_folder){0};
 }
 
+static void remove_in(const char *folder, const char *name) {
+  char *file = m4n_path_join(folder, name);
+  if (file) remove(file);
+  free(file);
+}
+
 static void remove_files(const char *path) {
-  for (int i = 0; i < FILES; i++) {
-    char *file = m4n_path_join(path, files[i]);
-    if (file) unlink(file);
-    free(file);
+  for (int i = 0; i < FILES; i++) remove_in(path, files[i]);
+  char *plots = m4n_path_join(path, "plots");
+  m4n_names names;
+  if (plots && m4n_is_dir(plots) && !m4n_list_dir(&names, plots)) {
+    for (int i = 0; i < names.count; i++) remove_in(plots, names.name[i]);
+    m4n_names_free(&names);
+    rmdir(plots);
   }
+  free(plots);
 }
 
 // "runs/abr-baselines-20261124T101500Z"; where two begin in one second the second gets "-2".

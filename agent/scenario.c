@@ -79,9 +79,9 @@ static int check_value(m4n_yaml *yaml, const m4n_key *key, const yaml_node_t *no
     return m4n_fail_at(M4N_EARG, yaml->file, line, key->path, "expected a list, '[a, b]'");
   const yaml_node_item_t *items = node->data.sequence.items.start;
   ptrdiff_t n = node->data.sequence.items.top - items;
-  if (n > key->most || (!n && !key->usual))
-    return m4n_fail_at(M4N_EARG, yaml->file, line, key->path, "%td items: expected %d to %d", n,
-                       key->usual ? 0 : 1, key->most);
+  if (n > key->most || (n < key->least && (n || !key->usual)))
+    return m4n_fail_at(M4N_EARG, yaml->file, line, key->path, "%td items: expected %s%d to %d", n,
+                       key->usual ? "none, or " : "", key->least, key->most);
   for (ptrdiff_t i = 0; i < n; i++) {
     const yaml_node_t *item = m4n_yaml_node(yaml, items[i]);
     if (item->type != YAML_SCALAR_NODE)
@@ -170,9 +170,8 @@ static int apply_set(m4n_yaml *yaml, const char *set) {
     return status;
   }
   int n;
-  if (split(equals + 1, items, key->most, &n) || (!n && !key->usual))
-    return m4n_fail_at(M4N_EARG, from_set, 0, key->path, "expected %d to %d items", key->usual ? 0 : 1,
-                       key->most);
+  if (split(equals + 1, items, (int)(sizeof items / sizeof *items), &n))
+    return m4n_fail_at(M4N_EARG, from_set, 0, key->path, "expected at most %d items", key->most);
   M4N_TRY(m4n_yaml_put(yaml, key->path, items, n));
   yaml->file = from_set;
   return check_value(yaml, key, m4n_yaml_find(yaml, key->path));
@@ -224,9 +223,18 @@ static int blame(const check *c, const char *path, const char *why) {
   return m4n_fail_at(M4N_EARG, c->file, line, path, "%s", why);
 }
 
+static int check_scale(const check *c, const char *path, const char *start) {
+  const yaml_node_item_t *items = m4n_yaml_find(c->yaml, path)->data.sequence.items.start;
+  if (items == m4n_yaml_find(c->yaml, path)->data.sequence.items.top) return M4N_OK;
+  if (!says(c, start, "seeded")) return blame(c, path, "is only read with start: seeded");
+  double low = strtod(m4n_yaml_text(m4n_yaml_node(c->yaml, items[0])), NULL);
+  double high = strtod(m4n_yaml_text(m4n_yaml_node(c->yaml, items[1])), NULL);
+  return low <= high ? M4N_OK : blame(c, path, "expected [low, high] with low not above high");
+}
+
 static int check_together(const check *c) {
   static const char *const set[] = {"test", "train", "valid"};
-  char start[64], pointers[64], traces[64];
+  char start[64], pointers[64], traces[64], scale[64];
   for (int i = 0; i < 3; i++) {
     snprintf(start, sizeof start, "abr.%s.start", set[i]);
     snprintf(pointers, sizeof pointers, "abr.%s.pointers", set[i]);
@@ -234,6 +242,8 @@ static int check_together(const check *c) {
       return blame(c, pointers, "start: listed needs a file of row numbers");
     if (!says(c, start, "listed") && !says(c, pointers, "none"))
       return blame(c, pointers, "is only read with start: listed");
+    snprintf(scale, sizeof scale, "abr.%s.scale", set[i]);
+    M4N_TRY(check_scale(c, scale, start));
   }
   if (says(c, "task", "abr")) {
     snprintf(traces, sizeof traces, "abr.%s.traces", m4n_yaml_text(m4n_yaml_find(c->yaml, "evaluate.set")));

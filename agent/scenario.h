@@ -29,7 +29,8 @@ typedef struct m4n_scenario {
   const char *path; /* as given */
   const char *name, *task;
   uint64_t seed;
-  m4n_abr_options abr; /* paths resolved; of the task abr */
+  m4n_abr_options abr;   /* paths resolved; of the task abr */
+  int n_scale[M4N_SETS]; /* 0 or 2: items of abr.set[].scale that were given */
   struct {
     const char **policies;
     int n_policies;

@@ -30,9 +30,9 @@ static const cyaml_strval_t modes[] = {{"async", 0}, {"lockstep", 1}};
 // ---- the table
 
 #define AT(member) .offset = offsetof(m4n_scenario, member), .size = sizeof(((m4n_scenario *)0)->member)
-#define LIST(member, count, n)                                                                               \
+#define LIST(member, count, from, to)                                                                        \
   .offset = offsetof(m4n_scenario, member), .size = sizeof(((m4n_scenario *)0)->member),                     \
-  .count_offset = offsetof(m4n_scenario, count), .most = (n)
+  .count_offset = offsetof(m4n_scenario, count), .least = (from), .most = (to)
 #define CHOICE(list)                                                                                         \
   .type = M4N_KEY_CHOICE, .choice = (list), .n_choices = (int)(sizeof(list) / sizeof *(list))
 #define TRACES(name, index)                                                                                  \
@@ -44,9 +44,16 @@ static const cyaml_strval_t modes[] = {{"async", 0}, {"lockstep", 1}};
        .meaning = "where an episode begins: fixed: at the trace's start; seeded: trace and place drawn; "    \
                   "listed: from pointers",                                                                   \
        CHOICE(starts), AT(abr.set[index].start)},                                                            \
+      {"abr." name ".pointers",                                                                              \
+       M4N_KEY_PATH,                                                                                         \
+       "none",                                                                                               \
+       "file of row numbers, one a trace, for start: listed",                                                \
+       .word = "none",                                                                                       \
+       AT(abr.set[index].pointers)},                                                                         \
   {                                                                                                          \
-    "abr." name ".pointers", M4N_KEY_PATH, "none", "file of row numbers, one a trace, for start: listed",    \
-        .word = "none", AT(abr.set[index].pointers)                                                          \
+    "abr." name ".scale", M4N_KEY_NUMBERS, "[]",                                                             \
+        "for start: seeded: [low, high]; rates are multiplied by a draw from there", 0.01, 100,              \
+        LIST(abr.set[index].scale, n_scale[index], 2, 2)                                                     \
   }
 
 const m4n_key m4n_keys[] = {
@@ -65,7 +72,7 @@ const m4n_key m4n_keys[] = {
      0.1, 60, .word = "video", .number = "0", AT(abr.chunk_s)},
     {"abr.video.ladder", M4N_KEY_NUMBERS, "[]",
      "kbit/s of every level; []: what the video says, else Pensieve's six", 1, 1e7,
-     LIST(abr.ladder, abr.levels, M4N_ABR_MAX_LEVELS)},
+     LIST(abr.ladder, abr.levels, 1, M4N_ABR_MAX_LEVELS)},
     {"abr.qoe.kind", .usual = "linear",
      .meaning = "what a chunk is worth: its Mbit/s, their logarithm, or HD's table", CHOICE(qoes),
      AT(abr.qoe)},
@@ -76,7 +83,7 @@ const m4n_key m4n_keys[] = {
      "cost of a change of level, in units of what a chunk is worth; usual: 1", 0, 1e6, .word = "usual",
      .number = "-1", AT(abr.smooth)},
     {"abr.qoe.utility", M4N_KEY_NUMBERS, "[]", "for hd: what each level is worth; []: 1, 2, 3, 12, 15, 20",
-     -1e6, 1e6, LIST(abr.utility, abr.levels_hd, M4N_ABR_MAX_LEVELS)},
+     -1e6, 1e6, LIST(abr.utility, abr.levels_hd, 1, M4N_ABR_MAX_LEVELS)},
     {"abr.noise", M4N_KEY_NUMBER, "0", "download times are multiplied by a draw from 1-noise to 1+noise", 0,
      0.99, AT(abr.noise)},
     {"abr.rtt_ms", M4N_KEY_NUMBER, "80",
@@ -90,7 +97,7 @@ const m4n_key m4n_keys[] = {
      AT(abr.first_level)},
 
     {"evaluate.policies", M4N_KEY_POLICIES, NULL, "the policies that are compared",
-     LIST(evaluate.policies, evaluate.n_policies, 64)},
+     LIST(evaluate.policies, evaluate.n_policies, 1, 64)},
     {"evaluate.episodes", M4N_KEY_INT, "all",
      "episodes that each policy plays; all: as many as there are traces", 1, 1e9, .word = "all",
      .number = "0", AT(evaluate.episodes)},

@@ -33,7 +33,7 @@ typedef struct m4n_key {
   const char *usual;   /* the default as YAML; NULL: none */
   const char *meaning; /* one line, for the help */
   double low, high;    /* of numbers and of a list's items, both included */
-  int most;            /* items of a list */
+  int least, most;     /* items of a list, where there are any */
   const char *word;    /* a word that may stand in place of a number, path or policy … */
   const char *number;  /* … and the number it stands for; NULL: no path, no policy */
   const struct cyaml_strval *choice;

@@ -21,7 +21,7 @@ typedef struct world {
 typedef struct slot {
   m4n_session *session; // NULL: nobody's
   m4n_job job;
-  bool has_job, live; // live: its episode's first row was seen
+  bool has_job;
 } slot;
 
 struct m4n_serve {
@@ -64,15 +64,19 @@ static int count_episodes(const m4n_serve *s, const m4n_spec *spec, int64_t *epi
   return M4N_OK;
 }
 
+static int open_policy(m4n_decider **decider, const m4n_serve_options *o, int p, const m4n_spec *spec,
+                       int slots) {
+  const m4n_policy_setup setup = {.spec = spec, .slots = slots, .seed = o->seed, .pool = o->pool};
+  M4N_TRY(m4n_decider_open(decider, o->policy[p], &setup, o->fallback, o->decide_ms));
+  if (m4n_decider_wants_advice(*decider) && !(spec->capabilities & M4N_CAN_ORACLE))
+    return m4n_fail(M4N_EUNSUPPORTED, "policy '%s' needs advice that a simulator of task '%s' cannot give",
+                    o->policy[p], spec->task);
+  return M4N_OK;
+}
+
 static int open_policies(m4n_serve *s, world *w) {
-  const m4n_policy_setup setup = {
-      .spec = &w->spec, .slots = s->o.slots, .seed = s->o.seed, .pool = s->o.pool};
-  for (int p = 0; p < s->o.n_policies; p++) {
-    int status = m4n_decider_open(&w->decider[p], s->o.policy[p], &setup, s->o.fallback, s->o.decide_ms);
-    if (!status && m4n_decider_wants_advice(w->decider[p]) && !(w->spec.capabilities & M4N_CAN_ORACLE))
-      status = m4n_fail(M4N_EUNSUPPORTED, "needs advice that this simulator cannot give");
-    if (status) return m4n_context(status, "policy '%s'", s->o.policy[p]);
-  }
+  for (int p = 0; p < s->o.n_policies; p++)
+    M4N_TRY(open_policy(&w->decider[p], &s->o, p, &w->spec, s->o.slots));
   return M4N_OK;
 }
 
@@ -138,7 +142,6 @@ static int give(m4n_serve *s, m4n_server *server, world *w, int32_t index) {
                                m4n_decider_wants_advice(w->decider[l->job.policy]) ? M4N_RESET_ADVICE : 0,
                            .copy_of = -1};
   l->has_job = true;
-  l->live = false;
   return m4n_server_reset(server, l->session, &order);
 }
 
@@ -150,7 +153,7 @@ static bool is_idle(const m4n_serve *s, const m4n_session *session) {
 
 static int began(void *self, m4n_server *server, m4n_session *session) {
   m4n_serve *s = self;
-  world *w;
+  world *w = NULL;
   M4N_TRY(find_world(s, &w, session->spec));
   session->owner = w;
   for (int32_t i = session->first_slot; i < session->first_slot + session->lanes; i++) {
@@ -163,14 +166,18 @@ static int began(void *self, m4n_server *server, m4n_session *session) {
   return M4N_OK;
 }
 
+// The slot's lane was lost: its episode goes to another lane, and only one that nobody could finish is recorded so.
 static void lose(m4n_serve *s, world *w, int32_t index) {
   slot *l = &s->slots[index];
   if (!l->has_job) return;
-  if (l->live && s->events) m4n_events_lost(s->events, index);
-  l->has_job = l->live = false;
-  if (!m4n_plan_return(&w->plan, l->job))
-    m4n_log(M4N_LOG_WARN, "policy '%s', episode %lld: lost %d times, given up", s->o.policy[l->job.policy],
-            (long long)l->job.episode, M4N_PLAN_TRIES);
+  l->has_job = false;
+  if (m4n_plan_return(&w->plan, l->job)) {
+    if (s->events) m4n_events_drop(s->events, index);
+    return;
+  }
+  if (s->events) m4n_events_lost(s->events, index);
+  m4n_log(M4N_LOG_WARN, "policy '%s', episode %lld: lost %d times, given up", s->o.policy[l->job.policy],
+          (long long)l->job.episode, M4N_PLAN_TRIES);
 }
 
 // Lanes that ran out of work while others were still playing take what came back.
@@ -200,34 +207,39 @@ static bool finished(void *self) {
 
 // ---- rows
 
-// What came of the slot's last action; and if the episode is over, its next one.
+static void record_row(m4n_serve *s, const world *w, const m4n_rows *rows, int32_t r, const slot *l) {
+  size_t i = (size_t)r;
+  const m4n_spec *spec = &w->spec;
+  const uint8_t *obs = rows->obs + i * spec->obs_size;
+  if (rows->flags[r] & M4N_FIRST) {
+    const m4n_reset order = {.set = s->o.set, .episode = l->job.episode, .seed = s->o.seed, .copy_of = -1};
+    m4n_events_begin(s->events, rows->slot[r], l->job.policy, &order, rows->label[r], obs,
+                     rows->sim_time_ns[r]);
+  } else {
+    m4n_events_result(s->events, rows->slot[r], obs, rows->reward[r],
+                      rows->info ? rows->info + i * (size_t)spec->n_info : NULL, rows->sim_time_ns[r],
+                      rows->flags[r], rows->metrics ? rows->metrics + i * (size_t)spec->n_metrics : NULL);
+  }
+}
+
+// A row is what came of its lane's last action; if that ended the episode, the lane gets another.
 static int take_row(m4n_serve *s, m4n_server *server, world *w, const m4n_rows *rows, int32_t r) {
   int32_t index = rows->slot[r];
   slot *l = &s->slots[index];
-  const uint8_t *obs = rows->obs + (size_t)r * w->spec.obs_size;
-  if (rows->flags[r] & M4N_FIRST) {
-    const m4n_reset order = {.set = s->o.set, .episode = l->job.episode, .seed = s->o.seed, .copy_of = -1};
-    l->live = true;
-    m4n_decider_begin(w->decider[l->job.policy], index, l->job.episode, s->o.seed);
-    if (s->events)
-      m4n_events_begin(s->events, index, l->job.policy, &order, rows->label[r], obs, rows->sim_time_ns[r]);
-  } else if (s->events) {
-    m4n_events_result(s->events, index, obs, rows->reward[r],
-                      rows->info ? rows->info + (size_t)r * (size_t)w->spec.n_info : NULL,
-                      rows->sim_time_ns[r], rows->flags[r],
-                      rows->metrics ? rows->metrics + (size_t)r * (size_t)w->spec.n_metrics : NULL);
-  }
-  if (!(rows->flags[r] & M4N_ENDED)) {
-    const uint8_t *advice =
-        rows->advice && rows->advised[r] ? rows->advice + (size_t)r * w->spec.act_size : NULL;
-    m4n_decider_add(w->decider[l->job.policy], r, index, rows->reward[r], obs, advice);
-    return M4N_OK;
-  }
-  if (rows->flags[r] & M4N_LOST) {
-    l->live = false; // the record ended with this row
+  m4n_decider *decider = w->decider[l->job.policy];
+  bool first = rows->flags[r] & M4N_FIRST, last = rows->flags[r] & M4N_ENDED;
+  if ((rows->flags[r] & M4N_LOST) || (first && last)) { // an episode without a decision is none
     lose(s, w, index);
   } else {
-    l->has_job = l->live = false;
+    if (s->events) record_row(s, w, rows, r, l);
+    if (first) m4n_decider_begin(decider, index, l->job.episode, s->o.seed);
+    if (!last) {
+      const uint8_t *advice =
+          rows->advice && rows->advised[r] ? rows->advice + (size_t)r * w->spec.act_size : NULL;
+      m4n_decider_add(decider, r, index, rows->reward[r], rows->obs + (size_t)r * w->spec.obs_size, advice);
+      return M4N_OK;
+    }
+    l->has_job = false;
     m4n_plan_done(&w->plan);
     m4n_progress_at(&s->progress, w->plan.done);
   }
@@ -261,6 +273,7 @@ static void put_answers(m4n_serve *s, world *w, const m4n_decider *d, const m4n_
 static int decide(void *self, m4n_server *server, const m4n_rows *rows, m4n_replies *replies) {
   m4n_serve *s = self;
   if (!rows->n) return M4N_OK;
+  if (s->events) M4N_TRY(m4n_events_status(s->events)); // a full disk ends the run, not just its record
   world *w = rows->session[0]->owner;
   for (int32_t r = 0; r < rows->n; r++) M4N_TRY(take_row(s, server, w, rows, r));
   int64_t start = m4n_now_ns();
@@ -275,6 +288,16 @@ static int decide(void *self, m4n_server *server, const m4n_rows *rows, m4n_repl
 }
 
 // ---- opening and closing
+
+int m4n_serve_check(const m4n_serve_options *options, const m4n_spec *spec) {
+  for (int p = 0; p < options->n_policies; p++) {
+    m4n_decider *decider = NULL;
+    int status = open_policy(&decider, options, p, spec, 1);
+    m4n_decider_close(decider);
+    M4N_TRY(status);
+  }
+  return M4N_OK;
+}
 
 m4n_server_owner m4n_serve_owner(m4n_serve *serve) {
   return (m4n_server_owner){

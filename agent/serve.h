@@ -45,6 +45,9 @@ typedef struct m4n_serve_stats {
   int64_t decisions, late;             /* rows answered; of these by the fallback */
 } m4n_serve_stats;
 
+/* Whether the policies can serve simulators of that spec: what opening and connecting would find out later. */
+int m4n_serve_check(const m4n_serve_options *options, const m4n_spec *spec);
+
 int m4n_serve_open(m4n_serve **serve, const m4n_serve_options *options);
 m4n_server_owner m4n_serve_owner(m4n_serve *serve);
 /* Ends threads and log. Reports the first failure that was no peer's: a policy that cannot serve the simulator, a

@@ -83,6 +83,8 @@ void m4n_events_result(m4n_events *log, int slot, const uint8_t *obs, double rew
 /* The slot's lane died: what there is is recorded with the flag M4N_LOST; a decision without a result is not.
  * Harmless on a slot without an episode. */
 void m4n_events_lost(m4n_events *log, int slot);
+/* The slot's episode will be played again from its beginning: nothing of it is recorded. Harmless likewise. */
+void m4n_events_drop(m4n_events *log, int slot);
 
 /* The first failure since creation (a full disk: EIO), so that a long run can stop early; M4N_OK without one.
  * After a failure to write, the file ends with its last whole record and later episodes are left out. */

@@ -421,3 +421,10 @@ void m4n_events_lost(m4n_events *log, int index) {
   slot *s = slot_of(log, index);
   if (s->episode) finish(log, s, M4N_LOST, NULL);
 }
+
+void m4n_events_drop(m4n_events *log, int index) {
+  slot *s = slot_of(log, index);
+  if (!s->episode) return;
+  s->given_up = true;
+  hand_over(log, s);
+}
