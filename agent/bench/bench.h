@@ -8,13 +8,16 @@
  *       return M4N_OK;
  *     }
  *
- * All values are rates, so that share = value / limit says how much of the possible is reached. Measure the best of
- * several passes: whatever else runs on a machine only ever slows one down.
+ * Most values are rates, and share = value / limit says how much of the possible is reached; where the unit is a time,
+ * share = limit / value says the same. Measure the best of several passes: whatever else runs on a machine only ever slows
+ * one down.
  */
 #ifndef M4N_AGENT_BENCH_BENCH_H
 #define M4N_AGENT_BENCH_BENCH_H
 
 #include <stdbool.h>
+
+#include "agent/scenario.h"
 
 #ifdef __cplusplus
 extern "C" {
@@ -35,6 +38,19 @@ void m4n_bench_json(bool on); /* off at start */
 
 /* Seconds of a monotonic clock. */
 double m4n_bench_clock(void);
+
+/* The world that is played: abr on the demo data, or on traces and a video of the user's (NULL: demo). `set` is one more
+ * override, "bridge.lanes=64"; may be NULL. */
+int m4n_bench_scenario(m4n_scenario **scenario, const char *traces, const char *video, const char *set);
+
+/* Steps a second of the abr world on one core, observations written, levels in a cycle. The limit is a plain loop over
+ * the same downloads with nothing around it: no task, no reward, no observation. */
+int m4n_bench_sim(const char *traces, const char *video);
+
+/* Lane-steps a second through simulator, bridge and agent with a policy that does not think: inproc between threads, ipc
+ * between processes, not recording and recording; and the time of a single lane's round trip. The limits are libzmq's
+ * own: messages of the same sizes sent to and fro by the same processes, with nothing in them. */
+int m4n_bench_bridge(const char *traces, const char *video);
 
 /* Decisions a second of every rule, one core. `robust-mpc` has as its limit the work that no exact planner can
  * leave out: read the row, estimate the rate, work out the download times and value one plan.
