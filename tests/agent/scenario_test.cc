@@ -100,6 +100,14 @@ TEST(Scenario, ListsOfNumbers) {
   EXPECT_EQ(s->seed, 0u);
 }
 
+TEST(Scenario, ScaleOfSeededStarts) {
+  Loaded s(good, {"abr.train.traces=/t", "abr.train.start=seeded", "abr.train.scale=[0.5,2]"});
+  ASSERT_EQ(s.status, M4N_OK) << m4n_error_message();
+  EXPECT_EQ(s->abr.set[M4N_SET_TRAIN].scale[0], 0.5);
+  EXPECT_EQ(s->abr.set[M4N_SET_TRAIN].scale[1], 2);
+  EXPECT_EQ(s->abr.set[M4N_SET_TEST].scale[0], 0);
+}
+
 TEST(Scenario, WordsStandForNumbers) {
   Loaded s(good + "  episodes: all\n",
            {"abr.rtt_ms=trace", "abr.video.chunk_s=video", "bridge.wait_ms=forever"});
@@ -284,7 +292,7 @@ INSTANTIATE_TEST_SUITE_P(
                 "abr.video.ladder", "a number from"},
         Refusal{"a long ladder",
                 replaced(good, "sizes: video", "sizes: v, ladder: [1,2,3,4,5,6,7,8,9,1,2,3,4,5,6,7,8]"),
-                nullptr, 5, "abr.video.ladder", "17 items: expected 0 to 16"},
+                nullptr, 5, "abr.video.ladder", "17 items: expected none, or 1 to 16"},
         Refusal{"an empty path", replaced(good, "sizes: video", "sizes: ''"), nullptr, 5, "abr.video.sizes",
                 "1 to 4095"}));
 
@@ -299,7 +307,7 @@ INSTANTIATE_TEST_SUITE_P(
         Refusal{"twice", good, "evaluate.policies=bba,bba", 0, "evaluate.policies", "stands twice"},
         Refusal{"empty", good, "evaluate.policies=[]", 0, "evaluate.policies", "expected 1 to"},
         Refusal{"too many", good, "abr.video.ladder=1,2,3,4,5,6,7,8,9,1,2,3,4,5,6,7,8", 0, "abr.video.ladder",
-                "expected 0 to 16"}));
+                "expected none, or 1 to 16"}));
 
 TEST(Scenario, BigFilesAreRefused) {
   Loaded s(good + "#" + std::string(2 << 20, 'x'));

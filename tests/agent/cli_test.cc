@@ -1,0 +1,639 @@
+// The program as its users meet it: every subcommand with good and bad input, judged by exit status, message and files.
+#include <gtest/gtest.h>
+
+#include <arpa/inet.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+
+#include <filesystem>
+#include <map>
+#include <tuple>
+
+#include "agent/learn/store.h"
+#include "kernels/base/status.h"
+#include "tests/support/program.h"
+
+namespace {
+
+namespace fs = std::filesystem;
+using Arguments = std::vector<std::string>;
+
+std::string read_file(const std::string &path) {
+  return Process::slurp(path);
+}
+
+void write_file(const std::string &path, const std::string &text) {
+  std::ofstream(path, std::ios::binary) << text;
+}
+
+Ended run(const Arguments &arguments, const ProcessOptions &options = {}) {
+  return Program(arguments, options);
+}
+
+/* A small world of its own: five traces, a video of 12 chunks and 3 levels, and a scenario. */
+struct World {
+  std::string dir = m4n_temp_dir();
+  std::string scenario = dir + "/small.yaml";
+
+  World() {
+    mkdir((dir + "/traces").c_str(), 0700), mkdir((dir + "/video").c_str(), 0700);
+    for (int i = 0; i < 5; i++) {
+      std::ostringstream trace;
+      for (int t = 0; t < 40; t++)
+        trace << t * (1 + i % 2) << " " << 0.4 + 0.1 * ((t * (i + 3)) % 17) << "\n";
+      write_file(dir + "/traces/trace" + std::to_string(i), trace.str());
+    }
+    const double kbps[] = {300, 750, 1850};
+    for (int level = 0; level < 3; level++) {
+      std::ostringstream sizes;
+      for (int k = 0; k < 13; k++) sizes << (int)(kbps[level] * 500 * (0.8 + 0.05 * (k % 9))) << "\n";
+      write_file(dir + "/video/video_size_" + std::to_string(level), sizes.str());
+    }
+    write_file(scenario, "name: small\ntask: abr\nseed: 7\n"
+                         "abr:\n"
+                         "  test: {traces: traces}\n"
+                         "  video: {sizes: video, ladder: [300, 750, 1850]}\n"
+                         "  noise: 0.1\n"
+                         "evaluate: {policies: [random, bba, robust-mpc, oracle]}\n");
+  }
+};
+
+size_t size_of(const std::string &path) {
+  std::error_code none;
+  size_t size = fs::file_size(path, none);
+  return none ? 0 : size;
+}
+
+bool holds(const std::string &text, const std::string &part) {
+  return text.find(part) != std::string::npos;
+}
+
+void expect_one_line(const Ended &r) {
+  EXPECT_EQ(r.err.rfind("mamba4net: ", 0), 0u) << r.err;
+  EXPECT_EQ(std::count(r.err.begin(), r.err.end(), '\n'), 1) << r.err;
+  EXPECT_EQ(r.out, "");
+}
+
+// ---- help and usage
+
+TEST(Usage, EverySubcommandHasHelp) {
+  Ended top = run({"--help"});
+  EXPECT_EQ(top.status, 0);
+  for (const char *command : {"run", "serve", "sim", "trace", "report", "replay", "bench"}) {
+    EXPECT_TRUE(holds(top.out, std::string("  ") + command)) << command;
+    Ended r = run({command, "--help"});
+    EXPECT_EQ(r.status, 0) << command << r.err;
+    EXPECT_TRUE(holds(r.out, std::string("mamba4net ") + command)) << r.out;
+    EXPECT_TRUE(holds(r.out, "--help")) << r.out;
+    EXPECT_EQ(r.err, "") << command;
+  }
+}
+
+TEST(Usage, Version) {
+  Ended r = run({"--version"});
+  EXPECT_EQ(r.status, 0);
+  for (const char *part : {"mamba4net ", "libzmq 4", "libcyaml", "CUDA: "})
+    EXPECT_TRUE(holds(r.out, part)) << r.out;
+}
+
+TEST(Usage, HelpOfKeys) {
+  Ended r = run({"run", "--help-keys"});
+  EXPECT_EQ(r.status, 0);
+  EXPECT_TRUE(holds(r.out, "abr.qoe.rebuffer\n")) << r.out;
+}
+
+struct Misuse {
+  Arguments arguments;
+  const char *words;
+};
+
+TEST(Usage, WhatIsWrongIsSaidInOneLine) {
+  const Misuse cases[] = {{{}, "no command"},
+                          {{"rnu"}, "rnu: unknown command"},
+                          {{"run"}, "expected a SCENARIO"},
+                          {{"run", "a", "b"}, "2 arguments"},
+                          {{"run", "--frobnicate"}, "--frobnicate: unknown option"},
+                          {{"run", "x.yaml", "--out"}, "--out: expected a value"},
+                          {{"run", "x.yaml", "--threads", "0"}, "--threads: '0' is refused"},
+                          {{"run", "x.yaml", "--threads=many"}, "--threads: 'many' is refused"},
+                          {{"run", "x.yaml", "--quiet=1"}, "--quiet: takes no value"},
+                          {{"run", "x.yaml", "--seed", "-3"}, "--seed: seed: '-3' is refused"},
+                          {{"run", "/nowhere/x.yaml"}, "/nowhere/x.yaml: cannot open"},
+                          {{"run", "/"}, "/: expected a regular file"},
+                          {{"serve"}, "expected a SCENARIO or --policy"},
+                          {{"serve", "x.yaml", "--policy", "bba"}, "expected a SCENARIO or --policy"},
+                          {{"serve", "--policy", "bbr"}, "no policy 'bbr'"},
+                          {{"serve", "--policy", "bba", "--fallback", "bbr"}, "no policy 'bbr'"},
+                          {{"serve", "--policy", "bba", "--endpoint", "udp://x"}, "endpoint 'udp://x'"},
+                          {{"serve", "--policy", "bba", "--endpoint", "tcp://0.0.0.0:5555"}, "loopback"},
+                          {{"sim"}, "expected SCENARIO"},
+                          {{"sim", "/nowhere/x.yaml"}, "cannot open"},
+                          {{"report"}, "expected DIR"},
+                          {{"report", "/nowhere"}, "/nowhere: expected a run's folder"},
+                          {{"report", "/tmp", "/usr"}, "--out"},
+                          {{"replay"}, "expected DIR"},
+                          {{"replay", "/nowhere"}, "/nowhere/scenario.yaml: cannot open"},
+                          {{"bench", "dance"}, "dance: no group"},
+                          {{"trace"}, "trace"}};
+  for (const Misuse &c : cases) {
+    Ended r = run(c.arguments);
+    std::string all;
+    for (const std::string &a : c.arguments) all += a + " ";
+    EXPECT_EQ(r.status, 2) << all << r.err;
+    EXPECT_TRUE(holds(r.err, c.words)) << all << r.err;
+    expect_one_line(r);
+  }
+}
+
+// ---- run
+
+TEST(Run, WritesTheFolderAndTheTable) {
+  World w;
+  std::string out = w.dir + "/run";
+  Ended r = run({"run", w.scenario, "--out", out});
+  ASSERT_EQ(r.status, 0) << r.err;
+  for (const char *file :
+       {"scenario.yaml", "events.bin", "episodes.csv", "summary.json", "report.html", "log.jsonl"})
+    EXPECT_GT(read_file(out + "/" + file).size(), 20u) << file;
+  for (const char *policy : {"random", "bba", "robust-mpc", "oracle"})
+    EXPECT_TRUE(holds(r.out, policy)) << r.out;
+  EXPECT_TRUE(holds(r.err, out + "/report.html")) << r.err;
+  EXPECT_TRUE(holds(read_file(out + "/scenario.yaml"), "seed: 7"));
+}
+
+TEST(Run, MakesAFolderUnderRuns) {
+  World w;
+  ProcessOptions there;
+  there.folder = w.dir;
+  for (int i = 0; i < 2; i++) { // two in one second do not meet
+    Ended r = run({"run", w.scenario, "--quiet", "--set", "evaluate.policies=bba"}, there);
+    ASSERT_EQ(r.status, 0) << r.err;
+    EXPECT_EQ(r.err, "");
+  }
+  int folders = 0;
+  for (const auto &entry : fs::directory_iterator(w.dir + "/runs")) {
+    folders++;
+    EXPECT_EQ(entry.path().filename().string().rfind("small-2", 0), 0u);
+    EXPECT_TRUE(fs::exists(entry.path() / "report.html"));
+  }
+  EXPECT_EQ(folders, 2);
+}
+
+TEST(Run, JsonIsTheSummary) {
+  World w;
+  Ended r = run({"run", w.scenario, "--out", w.dir + "/run", "--json", "--quiet"});
+  ASSERT_EQ(r.status, 0) << r.err;
+  EXPECT_EQ(r.out, read_file(w.dir + "/run/summary.json"));
+}
+
+TEST(Run, TakesItsOwnResolvedScenario) {
+  World w;
+  ASSERT_EQ(run({"run", w.scenario, "--out", w.dir + "/a", "--seed", "3"}).status, 0);
+  Ended r = run({"run", w.dir + "/a/scenario.yaml", "--out", w.dir + "/b"});
+  ASSERT_EQ(r.status, 0) << r.err;
+  EXPECT_EQ(read_file(w.dir + "/a/episodes.csv"), read_file(w.dir + "/b/episodes.csv"));
+}
+
+TEST(Run, NullTask) {
+  World w;
+  write_file(w.dir + "/null.yaml",
+             "name: nothing\ntask: 'null'\nevaluate: {policies: [random, level-1], episodes: 3}\n");
+  Ended r = run({"run", w.dir + "/null.yaml", "--out", w.dir + "/run"});
+  EXPECT_EQ(r.status, 0) << r.err;
+}
+
+// ---- the same bytes whatever carries them
+
+using Key = std::tuple<std::string, int64_t>;
+
+// Every episode of a log as bytes, by policy and number: the order of finishing is all that may differ.
+std::map<Key, std::string> episodes(const std::string &folder) {
+  std::map<Key, std::string> all;
+  m4n_events_file *file = nullptr;
+  EXPECT_EQ(m4n_events_open(&file, (folder + "/events.bin").c_str()), 0) << m4n_error_message();
+  if (!file) return all;
+  const m4n_events_header *h = m4n_events_header_of(file);
+  m4n_episode e;
+  bool more;
+  while (!m4n_events_next(file, &e, &more) && more) {
+    std::string bytes = e.label;
+    auto add = [&](const void *data, size_t size) { bytes.append((const char *)data, size); };
+    size_t steps = (size_t)e.steps;
+    add(&e.flags, sizeof e.flags), add(&e.seed, sizeof e.seed), add(&e.set, sizeof e.set);
+    add(e.obs, (steps + 1) * h->spec.obs_size), add(e.action, steps * h->spec.act_size);
+    add(e.reward, steps * 8), add(e.info, steps * 8 * (size_t)h->spec.n_info);
+    add(e.metrics, 8 * (size_t)h->spec.n_metrics), add(e.sim_time_ns, (steps + 1) * 8);
+    add(e.delay_ns, steps * 8), add(e.served_by, steps);
+    EXPECT_TRUE(all.emplace(Key{h->policy[e.policy], e.episode}, bytes).second) << "an episode twice";
+  }
+  EXPECT_FALSE(m4n_events_truncated(file));
+  m4n_events_free(file);
+  return all;
+}
+
+void expect_same_run(const std::string &a, const std::string &b) {
+  EXPECT_TRUE(read_file(a + "/episodes.csv") == read_file(b + "/episodes.csv")) << a << " and " << b;
+  EXPECT_TRUE(episodes(a) == episodes(b)) << a << " and " << b;
+}
+
+TEST(SameBytes, ThreadsLanesAndEndpoints) {
+  World w;
+  std::string base = w.dir + "/base";
+  ASSERT_EQ(run({"run", w.scenario, "--out", base, "--threads", "1"}).status, 0);
+  ASSERT_EQ(episodes(base).size(), 20u);
+  const Arguments others[] = {{"--threads", "2"},
+                              {"--set", "bridge.lanes=1"},
+                              {"--set", "bridge.lanes=3", "--threads", "2"},
+                              {"--set", "bridge.endpoint=ipc://" + w.dir + "/agent.sock"},
+                              {"--set", "bridge.endpoint=tcp://127.0.0.1:*"},
+                              {"--set", "bridge.mode=async"}};
+  for (const Arguments &other : others) {
+    std::string out = w.dir + "/other";
+    Arguments all = {"run", w.scenario, "--out", out};
+    all.insert(all.end(), other.begin(), other.end());
+    Ended r = run(all);
+    ASSERT_EQ(r.status, 0) << other.back() << r.err;
+    SCOPED_TRACE(other.back());
+    expect_same_run(base, out);
+  }
+}
+
+std::string socket_of(const World &w) {
+  return "ipc://" + w.dir + "/agent.sock";
+}
+
+TEST(SameBytes, TwoProcesses) {
+  World w;
+  ASSERT_EQ(run({"run", w.scenario, "--out", w.dir + "/one"}).status, 0);
+  Process agent({"serve", w.scenario, "--endpoint", socket_of(w), "--out", w.dir + "/two"});
+  ASSERT_TRUE(agent.says("serving 'small'"));
+  Ended sim = run({"sim", w.scenario, "--endpoint", socket_of(w), "--lanes", "7"});
+  EXPECT_EQ(sim.status, 0) << sim.err;
+  Ended r = agent.finish();
+  ASSERT_EQ(r.status, 0) << r.err;
+  EXPECT_TRUE(holds(r.out, "robust-mpc")) << r.out;
+  expect_same_run(w.dir + "/one", w.dir + "/two");
+}
+
+TEST(SameBytes, ThreeSimulatorsAtOnce) {
+  World w;
+  ASSERT_EQ(run({"run", w.scenario, "--out", w.dir + "/one", "--set", "evaluate.episodes=40"}).status, 0);
+  Process agent({"serve", w.scenario, "--endpoint", socket_of(w), "--out", w.dir + "/two", "--set",
+                 "evaluate.episodes=40", "--set", "bridge.mode=async"});
+  ASSERT_TRUE(agent.says("serving 'small'"));
+  Process a({"sim", w.scenario, "--endpoint", socket_of(w), "--lanes", "1"});
+  Process b({"sim", w.scenario, "--endpoint", socket_of(w), "--lanes", "2"});
+  Process c({"sim", w.scenario, "--endpoint", socket_of(w), "--lanes", "5"});
+  Ended r = agent.finish();
+  ASSERT_EQ(r.status, 0) << r.err;
+  for (Process *p : {&a, &b, &c}) p->finish(); // one may have come when all was done
+  expect_same_run(w.dir + "/one", w.dir + "/two");
+}
+
+// A simulator that dies leaves its episodes to the next one.
+TEST(SameBytes, ADeadSimulatorIsReplaced) {
+  World w;
+  Arguments many = {"--set", "evaluate.episodes=400", "--set", "evaluate.policies=[bba, rate]"};
+  Arguments one = {"run", w.scenario, "--out", w.dir + "/one"};
+  Arguments two = {"serve", w.scenario, "--endpoint", socket_of(w), "--out", w.dir + "/two"};
+  one.insert(one.end(), many.begin(), many.end()), two.insert(two.end(), many.begin(), many.end());
+  ASSERT_EQ(run(one).status, 0);
+  Process agent(two);
+  ASSERT_TRUE(agent.says("serving 'small'"));
+  Process first({"sim", w.scenario, "--endpoint", socket_of(w), "--lanes", "4"});
+  for (int i = 0; i < 500 && size_of(w.dir + "/two/events.bin") < 20000; i++)
+    std::this_thread::sleep_for(std::chrono::milliseconds(2));
+  first.send(SIGKILL);
+  Process second({"sim", w.scenario, "--endpoint", socket_of(w)});
+  Ended r = agent.finish();
+  ASSERT_EQ(r.status, 0) << r.err;
+  second.finish();
+  expect_same_run(w.dir + "/one", w.dir + "/two");
+}
+
+// ---- replay
+
+class Replay : public testing::Test {
+protected:
+  World w;
+  std::string out = w.dir + "/run";
+  void SetUp() override { ASSERT_EQ(run({"run", w.scenario, "--out", out}).status, 0); }
+};
+
+TEST_F(Replay, FindsTheSame) {
+  Ended r = run({"replay", out});
+  EXPECT_EQ(r.status, 0) << r.err;
+  EXPECT_TRUE(holds(r.out, "same: 20 episodes, 220 decisions")) << r.out;
+}
+
+TEST_F(Replay, MovedDataIsNamedBySet) {
+  fs::rename(w.dir + "/traces", w.dir + "/moved");
+  EXPECT_EQ(run({"replay", out}).status, 2);
+  EXPECT_EQ(run({"replay", out, "--set", "abr.test.traces=" + w.dir + "/moved"}).status, 0);
+}
+
+TEST_F(Replay, NamesTheFirstDifference) {
+  const std::pair<const char *, const char *> cases[] = {
+      {"seed=8", "seed: recorded 7, replayed 8"},
+      {"abr.noise=0.2", "observation 'throughput'"},
+      {"abr.rtt_ms=81", "observation 'throughput'"},
+      {"abr.qoe.rebuffer=5", "another world"},
+  };
+  for (const auto &c : cases) {
+    Ended r = run({"replay", out, "--quiet", "--set", c.first});
+    EXPECT_EQ(r.status, 1) << c.first << r.err;
+    EXPECT_TRUE(holds(r.err, c.second)) << r.err;
+    expect_one_line(r);
+  }
+}
+
+// The log as it is, but one action is another: a sound record of a run that never was.
+TEST_F(Replay, FindsOneChangedAction) {
+  m4n_events_file *file;
+  m4n_events *log;
+  ASSERT_EQ(m4n_events_open(&file, (out + "/events.bin").c_str()), 0);
+  ASSERT_EQ(m4n_events_create(&log, (out + "/other.bin").c_str(), m4n_events_header_of(file), 1), 0);
+  const m4n_spec &spec = m4n_events_header_of(file)->spec;
+  m4n_episode e;
+  bool more;
+  while (!m4n_events_next(file, &e, &more) && more) {
+    m4n_reset order = {};
+    order.set = e.set, order.episode = e.episode, order.seed = e.seed;
+    m4n_events_begin(log, 0, e.policy, &order, e.label, e.obs, e.sim_time_ns[0]);
+    for (int t = 0; t < e.steps; t++) {
+      std::vector<uint8_t> action(e.action + (size_t)t * spec.act_size,
+                                  e.action + (size_t)(t + 1) * spec.act_size);
+      bool changed = e.policy == 1 && e.episode == 2 && t == 5; // of bba
+      if (changed) action[0] = action[0] ? 0 : 1;
+      m4n_events_action(log, 0, action.data(), e.delay_ns[t], e.served_by[t]);
+      m4n_events_result(log, 0, e.obs + (size_t)(t + 1) * spec.obs_size, e.reward[t],
+                        e.info + (size_t)t * (size_t)spec.n_info, e.sim_time_ns[t + 1],
+                        t + 1 == e.steps ? e.flags : 0, e.metrics);
+    }
+  }
+  m4n_events_free(file);
+  ASSERT_EQ(m4n_events_close(log), 0);
+  fs::rename(out + "/other.bin", out + "/events.bin");
+  Ended r = run({"replay", out, "--quiet"});
+  EXPECT_EQ(r.status, 1) << r.err;
+  EXPECT_TRUE(holds(r.err, "policy 'bba', episode 2 (trace2), step 5: action 'level'")) << r.err;
+}
+
+TEST_F(Replay, AFlippedByteIsNoRecord) {
+  std::string bytes = read_file(out + "/events.bin");
+  bytes[bytes.size() / 2] ^= 1;
+  write_file(out + "/events.bin", bytes);
+  Ended r = run({"replay", out, "--quiet"});
+  EXPECT_EQ(r.status, 2) << r.err;
+  EXPECT_TRUE(holds(r.err, "events.bin")) << r.err;
+}
+
+// ---- report
+
+TEST(Report, OneRunAndSeveral) {
+  World w;
+  ASSERT_EQ(run({"run", w.scenario, "--out", w.dir + "/a"}).status, 0);
+  ASSERT_EQ(run({"run", w.scenario, "--out", w.dir + "/b", "--set", "evaluate.policies=[bba, bola]"}).status,
+            0);
+  std::string before = read_file(w.dir + "/a/episodes.csv");
+  fs::remove(w.dir + "/a/episodes.csv");
+  Ended r = run({"report", w.dir + "/a"});
+  ASSERT_EQ(r.status, 0) << r.err;
+  EXPECT_EQ(read_file(w.dir + "/a/episodes.csv"), before);
+  r = run({"report", w.dir + "/a", w.dir + "/b", "--out", w.dir + "/both", "--no-plots"});
+  ASSERT_EQ(r.status, 0) << r.err;
+  EXPECT_TRUE(holds(r.out, "b/bola")) << r.out;
+  EXPECT_TRUE(fs::exists(w.dir + "/both/report.html"));
+  r = run({"report", w.dir + "/a", w.dir + "/b"});
+  EXPECT_EQ(r.status, 2);
+  r = run({"report", w.dir + "/traces"});
+  EXPECT_EQ(r.status, 2) << r.err;
+}
+
+// ---- what is wrong with the input: status 2, a message with the place, and nothing left behind
+
+struct Bad {
+  const char *what;
+  const char *file; // in the world's folder; NULL: none is written
+  const char *text;
+  const char *set; // NULL: none
+  const char *words;
+};
+
+TEST(BadInput, IsNamedAndLeavesNothing) {
+  const Bad cases[] = {
+      {"missing traces", nullptr, nullptr, "abr.test.traces=/nowhere", "/nowhere"},
+      {"missing video", nullptr, nullptr, "abr.video.sizes=/nowhere", "/nowhere"},
+      {"an empty trace", "traces/trace1", "", nullptr, "trace1"},
+      {"a trace of one row", "traces/trace1", "0 1\n", nullptr, "trace1"},
+      {"NaN", "traces/trace1", "0 1\n1 nan\n2 1\n", nullptr, "trace1:2"},
+      {"a negative rate", "traces/trace1", "0 1\n1 1\n2 -1\n", nullptr, "trace1:3"},
+      {"times that fall", "traces/trace1", "0 1\n5 1\n3 1\n", nullptr, "trace1:3"},
+      {"no rate at all", "traces/trace1", "0 0\n1 0\n2 0\n", nullptr, "trace1"},
+      {"words", "traces/trace1", "hello world\n", nullptr, "trace1"},
+      {"an empty video", "video/video_size_1", "", nullptr, "video_size_1"},
+      {"levels of different length", "video/video_size_1", "1000\n2000\n", nullptr, "video"},
+      {"a ladder that does not fit", nullptr, nullptr, "abr.video.ladder=[300, 750]", "ladder"},
+      {"no such key", "small.yaml", "name: a\nnmae: b\n", nullptr, "small.yaml:2: nmae: unknown key"},
+      {"an empty scenario", "small.yaml", "", nullptr, "small.yaml: is empty"},
+      {"a policy that cannot serve", "small.yaml", "name: a\ntask: 'null'\nevaluate: {policies: [bba]}\n",
+       nullptr, "bba"},
+      {"no traces in the set", nullptr, nullptr, "evaluate.set=train", "abr.train.traces"},
+  };
+  for (const Bad &c : cases) {
+    World w;
+    if (c.file) write_file(w.dir + "/" + c.file, c.text);
+    Arguments arguments = {"run", w.scenario, "--out", w.dir + "/run", "--quiet"};
+    if (c.set) arguments.insert(arguments.end(), {"--set", c.set});
+    Ended r = run(arguments);
+    EXPECT_EQ(r.status, 2) << c.what << ": " << r.err;
+    EXPECT_TRUE(holds(r.err, c.words)) << c.what << ": " << r.err;
+    EXPECT_FALSE(fs::exists(w.dir + "/run")) << c.what;
+    expect_one_line(r);
+  }
+}
+
+// ---- places that cannot be used
+
+TEST(BadPlace, AFolderThatIsNoRun) {
+  World w;
+  fs::create_directory(w.dir + "/mine");
+  write_file(w.dir + "/mine/thesis.txt", "years of work");
+  Ended r = run({"run", w.scenario, "--out", w.dir + "/mine"});
+  EXPECT_EQ(r.status, 2);
+  EXPECT_TRUE(holds(r.err, "nothing is written over it")) << r.err;
+  EXPECT_EQ(read_file(w.dir + "/mine/thesis.txt"), "years of work");
+  for (const char *place : {"/dev/null", "/dev/null/run", "/proc/run"}) {
+    r = run({"run", w.scenario, "--out", place});
+    EXPECT_EQ(r.status, 2) << place << r.err;
+    EXPECT_TRUE(holds(r.err, place)) << r.err;
+  }
+}
+
+TEST(BadPlace, AnOlderRunIsReplaced) {
+  World w;
+  ASSERT_EQ(run({"run", w.scenario, "--out", w.dir + "/run"}).status, 0);
+  Ended r = run({"run", w.scenario, "--out", w.dir + "/run", "--set", "evaluate.policies=bola"});
+  ASSERT_EQ(r.status, 0) << r.err;
+  EXPECT_FALSE(holds(read_file(w.dir + "/run/episodes.csv"), "bba"));
+}
+
+TEST(BadPlace, AFullDisk) {
+  World w;
+  ProcessOptions full;
+  full.file_size = 3000; // room for scenario.yaml, not for the events
+  Ended r = run({"run", w.scenario, "--out", w.dir + "/run", "--quiet"}, full);
+  EXPECT_EQ(r.status, 2) << r.err;
+  EXPECT_TRUE(holds(r.err, "events.bin")) << r.err;
+}
+
+TEST(BadPlace, StandardOutputIsFull) {
+  if (!fs::exists("/dev/full")) GTEST_SKIP() << "no /dev/full here";
+  World w;
+  ProcessOptions full;
+  full.out = "/dev/full";
+  Ended r = run({"run", w.scenario, "--out", w.dir + "/run", "--quiet"}, full);
+  EXPECT_EQ(r.status, 2) << r.err;
+  EXPECT_TRUE(holds(r.err, "standard output")) << r.err;
+}
+
+TEST(BadPlace, AnAddressInUse) {
+  World w;
+  int fd = socket(AF_INET, SOCK_STREAM, 0);
+  sockaddr_in address = {};
+  socklen_t size = sizeof address;
+  address.sin_family = AF_INET;
+  address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+  ASSERT_EQ(bind(fd, (sockaddr *)&address, sizeof address), 0);
+  ASSERT_EQ(listen(fd, 1), 0);
+  ASSERT_EQ(getsockname(fd, (sockaddr *)&address, &size), 0);
+  std::string uri = "tcp://127.0.0.1:" + std::to_string(ntohs(address.sin_port));
+  Ended r = run({"serve", w.scenario, "--endpoint", uri, "--out", w.dir + "/run"});
+  EXPECT_EQ(r.status, 2) << r.err;
+  EXPECT_TRUE(holds(r.err, uri) && holds(r.err, "in use")) << r.err;
+  EXPECT_FALSE(fs::exists(w.dir + "/run"));
+  close(fd);
+}
+
+// ---- signals and silence
+
+TEST(Silence, NobodyComes) {
+  World w;
+  Ended r = run({"serve", w.scenario, "--endpoint", socket_of(w), "--out", w.dir + "/run", "--set",
+                 "bridge.wait_ms=100"});
+  EXPECT_EQ(r.status, 2) << r.err;
+  EXPECT_TRUE(holds(r.err, "100 ms")) << r.err;
+  EXPECT_FALSE(fs::exists(w.dir + "/run"));
+}
+
+TEST(Silence, NobodyAnswers) {
+  World w;
+  Ended r = run({"sim", w.scenario, "--endpoint", socket_of(w), "--set", "bridge.connect_ms=100"});
+  EXPECT_EQ(r.status, 2) << r.err;
+  EXPECT_TRUE(holds(r.err, "connect deadline of 100 ms")) << r.err;
+}
+
+TEST(Signals, EndAServerThatStays) {
+  World w;
+  for (int signal : {SIGINT, SIGTERM}) {
+    Process agent({"serve", "--policy", "robust-mpc", "--endpoint", socket_of(w), "--fallback", "bba"});
+    ASSERT_TRUE(agent.says("serving policy 'robust-mpc'"));
+    Process sim({"sim", w.scenario, "--endpoint", socket_of(w), "--lanes", "2"});
+    std::this_thread::sleep_for(std::chrono::milliseconds(300));
+    agent.send(signal);
+    Ended r = agent.finish();
+    EXPECT_EQ(r.status, 0) << r.err;
+    r = sim.finish();
+    EXPECT_EQ(r.status, 2) << r.err;
+    EXPECT_TRUE(holds(r.err, "the agent")) << r.err;
+  }
+}
+
+TEST(Signals, EndAnEvaluation) {
+  World w;
+  Process agent({"serve", w.scenario, "--endpoint", socket_of(w), "--out", w.dir + "/run"});
+  ASSERT_TRUE(agent.says("serving"));
+  agent.send(SIGTERM);
+  EXPECT_EQ(agent.finish().status, 130);
+  EXPECT_FALSE(fs::exists(w.dir + "/run")) << "nothing was played";
+}
+
+TEST(Signals, EndARunAndKeepWhatItRecorded) {
+  World w;
+  std::string out = w.dir + "/run";
+  Process p({"run", w.scenario, "--out", out, "--set", "evaluate.episodes=1000000", "--set",
+             "evaluate.policies=bba"});
+  for (int i = 0; i < 1000 && size_of(out + "/events.bin") < 100000; i++)
+    std::this_thread::sleep_for(std::chrono::milliseconds(10));
+  p.send(SIGINT);
+  Ended r = p.finish();
+  EXPECT_EQ(r.status, 130) << r.err;
+  EXPECT_TRUE(holds(r.err, "are recorded in")) << r.err;
+  r = run({"replay", out, "--quiet"});
+  EXPECT_EQ(r.status, 0) << r.err;
+  r = run({"report", out, "--no-plots", "--quiet"});
+  EXPECT_EQ(r.status, 0) << r.err;
+  EXPECT_TRUE(fs::exists(out + "/episodes.csv"));
+}
+
+// ---- serving
+
+TEST(Serve, AnotherTaskIsRefusedAndTheEvaluationGoesOn) {
+  World w;
+  write_file(w.dir + "/null.yaml", "name: nothing\ntask: 'null'\nevaluate: {policies: [random]}\n");
+  Process agent({"serve", w.scenario, "--endpoint", socket_of(w), "--out", w.dir + "/run", "--set",
+                 "evaluate.episodes=300", "--set", "bridge.mode=async"});
+  ASSERT_TRUE(agent.says("serving"));
+  Process right({"sim", w.scenario, "--endpoint", socket_of(w), "--lanes", "1"});
+  for (int i = 0; i < 500 && !fs::exists(w.dir + "/run/events.bin"); i++)
+    std::this_thread::sleep_for(std::chrono::milliseconds(2));
+  Ended wrong = run({"sim", w.dir + "/null.yaml", "--endpoint", socket_of(w)});
+  EXPECT_EQ(wrong.status, 2) << wrong.err;
+  EXPECT_TRUE(holds(wrong.err, "yours has task 'null'")) << wrong.err;
+  EXPECT_EQ(right.finish().status, 0);
+  EXPECT_EQ(agent.finish().status, 0);
+}
+
+TEST(Serve, APolicyThatCannotServeSaysWhy) {
+  World w;
+  write_file(w.dir + "/null.yaml", "name: nothing\ntask: 'null'\nevaluate: {policies: [random]}\n");
+  Process agent({"serve", "--policy", "bba", "--endpoint", socket_of(w)});
+  ASSERT_TRUE(agent.says("serving"));
+  Ended r = run({"sim", w.dir + "/null.yaml", "--endpoint", socket_of(w)});
+  EXPECT_EQ(r.status, 2) << r.err;
+  EXPECT_TRUE(holds(r.err, "policy 'bba'")) << r.err;
+  agent.send(SIGTERM);
+  EXPECT_EQ(agent.finish().status, 0);
+}
+
+// A decision's time on the simulated clock: fixed is the same everywhere, measured is replayed from the record.
+TEST(Delay, FixedAndMeasured) {
+  World w;
+  Arguments fixed = {"--set", "evaluate.delay.kind=fixed", "--set", "evaluate.delay.ms=250"};
+  auto play = [&](const char *name, Arguments more) {
+    Arguments all = {"run", w.scenario, "--out", w.dir + "/" + name};
+    all.insert(all.end(), more.begin(), more.end());
+    Ended r = run(all);
+    EXPECT_EQ(r.status, 0) << r.err;
+    EXPECT_EQ(run({"replay", w.dir + "/" + name}).status, 0) << name;
+  };
+  play("zero", {});
+  play("fixed", fixed);
+  fixed.insert(fixed.end(), {"--set", "bridge.lanes=2"});
+  play("lanes", fixed);
+  play("measured", {"--set", "evaluate.delay.kind=measured"});
+  expect_same_run(w.dir + "/fixed", w.dir + "/lanes");
+  EXPECT_NE(read_file(w.dir + "/zero/episodes.csv"), read_file(w.dir + "/fixed/episodes.csv"));
+}
+
+// With time enough a fallback changes nothing.
+TEST(Fallback, InTimeChangesNothing) {
+  World w;
+  ASSERT_EQ(run({"run", w.scenario, "--out", w.dir + "/one"}).status, 0);
+  Ended r = run({"run", w.scenario, "--out", w.dir + "/two", "--set", "bridge.fallback=bba", "--set",
+                 "bridge.decide_ms=60000"});
+  ASSERT_EQ(r.status, 0) << r.err;
+  expect_same_run(w.dir + "/one", w.dir + "/two");
+}
+
+} // namespace
