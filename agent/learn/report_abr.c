@@ -24,46 +24,76 @@ static int with_figures(const m4n_report *r, const int *figure, int n_figures, i
 
 /* ---- what the first figure is made of: utility, minus what rebuffering and switching cost */
 
-static int breakdown(m4n_drawing *d) {
-  m4n_report *r = d->report;
+typedef struct parts {
+  double utility, stalls, switches;
+} parts;
+
+// Where the task names its weights; the parts sum to its reward.
+static int find_parts(const m4n_report *r, int *policy, parts *part) {
   const int figure[] = {m4n_report_find(r, "quality"), m4n_report_find(r, "rebuffer_s"),
                         m4n_report_find(r, "smooth")};
+  static const char *const constant[] = {M4N_ABR_REBUFFER, M4N_ABR_SMOOTH};
   double weight[2];
-  int policy[M4N_PLOT_POLICIES], n = with_figures(r, figure, 3, policy), count;
-  const char *const constant[] = {M4N_ABR_REBUFFER, M4N_ABR_SMOOTH};
   for (int i = 0; i < 2; i++) {
+    int count = 0;
     const double *value = m4n_spec_constant(&r->spec, constant[i], &count);
-    if (!value || count != 1) return M4N_OK;
+    if (!value || count != 1) return 0;
     weight[i] = *value;
   }
-  if (!n) return M4N_OK;
-  char a[32], b[32], c[32], e[32];
+  int n = with_figures(r, figure, 3, policy);
+  for (int i = 0; i < n; i++) {
+    const m4n_report_cell *cell = r->policy[policy[i]].cell;
+    part[i] =
+        (parts){cell[figure[0]].mean, weight[0] * cell[figure[1]].mean, weight[1] * cell[figure[2]].mean};
+  }
+  return n;
+}
+
+static int write_breakdown(const m4n_drawing *d, const int *policy, const parts *part, int n) {
   m4n_writer csv;
   M4N_TRY(m4n_plot_csv(d, &csv, "breakdown"));
   fputs("policy,utility,rebuffering,smoothness,sum\n", csv.stream);
   for (int i = 0; i < n; i++) {
-    const m4n_report_cell *cell = r->policy[policy[i]].cell;
-    double utility = cell[figure[0]].mean, stall = weight[0] * cell[figure[1]].mean,
-           smooth = weight[1] * cell[figure[2]].mean;
-    m4n_text_csv(csv.stream, r->policy[policy[i]].name);
-    fprintf(csv.stream, ",%s,%s,%s,%s\n", m4n_text_number(a, utility), m4n_text_number(b, stall),
-            m4n_text_number(c, smooth), m4n_text_number(e, utility - stall - smooth));
+    char a[32], b[32], c[32], e[32];
+    m4n_text_csv(csv.stream, d->report->policy[policy[i]].name);
+    fprintf(csv.stream, ",%s,%s,%s,%s\n", m4n_text_plot(a, part[i].utility), m4n_text_plot(b, part[i].stalls),
+            m4n_text_plot(c, part[i].switches),
+            m4n_text_plot(e, part[i].utility - part[i].stalls - part[i].switches));
   }
-  M4N_TRY(m4n_writer_commit(&csv));
-  m4n_plot_begin(
-      d, "breakdown", "What it is made of",
+  return m4n_writer_commit(&csv);
+}
+
+static int breakdown(m4n_drawing *d) {
+  int policy[M4N_PLOT_POLICIES];
+  parts part[M4N_PLOT_POLICIES];
+  int n = find_parts(d->report, policy, part);
+  if (!n) return M4N_OK;
+  M4N_TRY(write_breakdown(d, policy, part, n));
+  double costs[M4N_PLOT_POLICIES], right = 0, worst = 0;
+  for (int i = 0; i < n; i++) {
+    costs[i] = part[i].stalls + part[i].switches;
+    right = fmax(right, part[i].utility);
+    worst = fmax(worst, costs[i]);
+  }
+  double left = m4n_plot_reach(costs, n);
+  const char *caption =
+      "Means per chunk: the utility of the bitrates to the right, what rebuffering and switching cost "
+      "to the left; the diamond is what is left.";
+  const char *cut =
       "Means per chunk: the utility of the bitrates to the right, what rebuffering and switching cost to "
-      "the left; the diamond is what is left.",
-      140 + 34 * n);
+      "the left; the diamond is what is left. Bars that reach the edge go on beyond it.";
+  m4n_plot_begin(d, "breakdown", "What it is made of", worst > left ? cut : caption, 140 + 34 * n);
   m4n_plot_names(d, policy, n);
-  fputs("set xlabel 'reward per chunk'\nset style fill solid 0.85 noborder\nset key below\nset xzeroaxis\n"
-        "set arrow from 0, graph 0 to 0, graph 1 nohead lc rgb '#444444'\n"
-        "plot 'breakdown.csv' skip 1 using 2:0:(0):2:($0-0.36):($0+0.36) with boxxyerror lc rgb '#56B4E9' "
-        "title 'bitrate utility', \\\n"
-        "  '' skip 1 using (-$3):0:(-$3):(0):($0-0.36):($0+0.36) with boxxyerror lc rgb '#D55E00' title "
-        "'rebuffering penalty', \\\n"
-        "  '' skip 1 using (-$3):0:(-$3-$4):(-$3):($0-0.36):($0+0.36) with boxxyerror lc rgb '#E69F00' title "
-        "'smoothness penalty', \\\n"
+  if (left + right > 0)
+    fprintf(d->script, "set xrange [%.6g:%.6g]\n", -1.05 * left - 0.02 * right, 1.05 * right);
+  fputs("set xlabel 'reward per chunk'\nset style fill solid 0.9 noborder\nset key above horizontal\n"
+        "plot 'breakdown.csv' skip 1 \\\n"
+        "     using 2:0:(0):2:($0-0.36):($0+0.36) with boxxyerror lc rgb '#56B4E9' title 'bitrate utility', "
+        "\\\n"
+        "  '' skip 1 using (-$3):0:(-$3):(0):($0-0.36):($0+0.36) with boxxyerror lc rgb '#D55E00' \\\n"
+        "     title 'rebuffering penalty', \\\n"
+        "  '' skip 1 using (-$3):0:(-$3-$4):(-$3):($0-0.36):($0+0.36) with boxxyerror lc rgb '#E69F00' \\\n"
+        "     title 'smoothness penalty', \\\n"
         "  '' skip 1 using 5:0 with points pt 13 ps 1.1 lc rgb '#000000' title 'sum'\n",
         d->script);
   return M4N_OK;
@@ -71,38 +101,69 @@ static int breakdown(m4n_drawing *d) {
 
 /* ---- quality against the share of time stalled */
 
+static int write_tradeoff(const m4n_drawing *d, const int *policy, int n, const int *figure) {
+  m4n_writer csv;
+  M4N_TRY(m4n_plot_csv(d, &csv, "tradeoff"));
+  fputs("policy,stalled_percent,low,high,utility,low,high\n", csv.stream);
+  for (int i = 0; i < n; i++) {
+    m4n_text_csv(csv.stream, d->report->policy[policy[i]].name);
+    for (int f = 0; f < 2; f++) {
+      const m4n_report_cell *c = &d->report->policy[policy[i]].cell[figure[f]];
+      double unit = f ? 1 : 100, values[] = {c->mean * unit, c->ci.low * unit, c->ci.high * unit};
+      char number[32];
+      for (int v = 0; v < 3; v++) fprintf(csv.stream, ",%s", m4n_text_plot(number, values[v]));
+    }
+    putc('\n', csv.stream);
+  }
+  return m4n_writer_commit(&csv);
+}
+
+// A caption that names the policies that stall too much to be in the picture.
+static const char *tradeoff_caption(m4n_report *r, const int *policy, const double *stalled, int n,
+                                    double reach) {
+  char outside[256] = "", caption[512];
+  for (int i = 0; i < n; i++) {
+    size_t used = strlen(outside);
+    if (stalled[i] > reach)
+      snprintf(outside + used, sizeof outside - used, "%s%s",
+               used ? ", " : " Too far left to be shown: ", r->policy[policy[i]].name);
+  }
+  snprintf(caption, sizeof caption,
+           "Means over episodes with 95 %% intervals; better is up and to the right.%s", outside);
+  return m4n_text_clean(&r->arena, caption);
+}
+
 static int tradeoff(m4n_drawing *d) {
   m4n_report *r = d->report;
   const int figure[] = {m4n_report_find(r, "rebuffer_ratio"), m4n_report_find(r, "quality")};
   int policy[M4N_PLOT_POLICIES], n = with_figures(r, figure, 2, policy);
   if (!n) return M4N_OK;
-  m4n_writer csv;
-  M4N_TRY(m4n_plot_csv(d, &csv, "tradeoff"));
-  fputs("policy,stalled_percent,low,high,utility,low,high\n", csv.stream);
+  M4N_TRY(write_tradeoff(d, policy, n, figure));
+  double stalled[M4N_PLOT_POLICIES], widest = 0;
+  for (int i = 0; i < n; i++) stalled[i] = 100 * r->policy[policy[i]].cell[figure[0]].mean;
+  double reach = m4n_plot_reach(stalled, n);
+  for (int i = 0; i < n; i++)
+    if (stalled[i] <= reach) widest = fmax(widest, 100 * r->policy[policy[i]].cell[figure[0]].ci.high);
+  const char *caption = tradeoff_caption(r, policy, stalled, n, reach);
+  if (!caption) return m4n_fail(M4N_ENOMEM, "no memory for a plot");
+  m4n_plot_begin(d, "tradeoff", "Quality against stalls", caption, 480);
+  fprintf(
+      d->script,
+      "set xlabel 'share of time stalled (%%), less to the right'\nset ylabel 'bitrate utility per chunk'\n"
+      "set xrange [%.6g:0]\nset key above horizontal\nset offsets 0, 0, graph 0.06, graph 0.06\nplot ",
+      widest > 0 ? 1.05 * widest : 1);
+  const char *comma = "";
   for (int i = 0; i < n; i++) {
-    m4n_text_csv(csv.stream, r->policy[policy[i]].name);
-    for (int f = 0; f < 2; f++) {
-      const m4n_report_cell *c = &r->policy[policy[i]].cell[figure[f]];
-      double unit = f ? 1 : 100, values[] = {c->mean * unit, c->ci.low * unit, c->ci.high * unit};
-      char number[32];
-      for (int v = 0; v < 3; v++) fprintf(csv.stream, ",%s", m4n_text_number(number, values[v]));
-    }
-    putc('\n', csv.stream);
-  }
-  M4N_TRY(m4n_writer_commit(&csv));
-  m4n_plot_begin(d, "tradeoff", "Quality against stalls",
-                 "Means over episodes with 95 % intervals; better is up and to the right.", 480);
-  fputs("set xlabel 'share of time stalled (%), less to the right'\nset ylabel 'bitrate utility per chunk'\n"
-        "set xrange [*:0] reverse\nset xrange [] reverse\nset key below\nset offsets graph 0.03, graph 0.06, "
-        "graph 0.06, graph 0.06\nplot ",
-        d->script);
-  for (int i = 0; i < n; i++) {
+    static const int mark[] = {7, 5, 9, 13, 11, 6, 4, 8};
     char name[80];
+    if (stalled[i] > reach) continue;
     fprintf(d->script,
             "%s\\\n  'tradeoff.csv' skip 1 every ::%d::%d using 2:5:3:4:6:7 with xyerrorbars pt %d ps 1 lw "
-            "1.6 lc rgb '%s' title '%s'",
-            i ? ", " : "", i, i, (const int[]){7, 5, 9, 13, 11, 6, 4, 8}[i % 8], m4n_plot_colour(policy[i]),
+            "1.6 lc rgb "
+            "'%s' title '%s'",
+            comma, i, i, mark[i % 8], m4n_plot_colour(r, policy[i]),
             m4n_plot_text(name, r->policy[policy[i]].name));
+    comma = ", ";
   }
   putc('\n', d->script);
   return M4N_OK;
@@ -211,7 +272,7 @@ static int write_timeline(const m4n_drawing *d, const timeline *t) {
         memcpy(cell + 1, last + 1, 3 * sizeof *cell);
       }
       for (int i = 0; i < 5; i++)
-        fprintf(csv.stream, "%s%s", p || i ? "," : "\n", m4n_text_number(number, cell[i]));
+        fprintf(csv.stream, "%s%s", p || i ? "," : "\n", m4n_text_plot(number, cell[i]));
     }
   putc('\n', csv.stream);
   return m4n_writer_commit(&csv);
@@ -220,27 +281,28 @@ static int write_timeline(const m4n_drawing *d, const timeline *t) {
 static void script_timeline(m4n_drawing *d, const timeline *t) {
   const m4n_report *r = d->report;
   char name[80];
-  fputs("set multiplot layout 2,1\nset lmargin 8\nset rmargin 2\nset bmargin 0.6\nset tmargin 2\nset key "
-        "above\nset format x ''\n"
-        "set ylabel 'Mbit/s'\nset yrange [0:*]\nset style fill solid 1 noborder\n",
+  fputs("set multiplot\nset lmargin at screen 0.11\nset rmargin at screen 0.97\nset yrange [0:*]\n"
+        "set offsets 0, 0, graph 0.08, 0\nset style fill solid 1 noborder\n"
+        "set tmargin at screen 0.88\nset bmargin at screen 0.49\nset format x ''\nset ylabel 'Mbit/s' offset "
+        "1,0\n"
+        "set key at screen 0.97, screen 0.99 right top maxrows 2\n"
+        "plot 'timeline.csv' skip 1 using 1:2 with fillsteps lc rgb '#dcdcdc' title 'link', \\\n"
+        "  NaN with points pt 2 ps 0.9 lw 2 lc rgb '#444444' title 'stall'",
         d->script);
-  fputs("plot 'timeline.csv' skip 1 using 1:2 with fillsteps lc rgb '#dcdcdc' title 'link'", d->script);
   for (int p = 0; p < t->n; p++)
     fprintf(d->script,
-            ", \\\n  '' skip 1 using %d:%d with steps lw 2.2 dt %d lc rgb '%s' title 'bitrate, %s'",
-            5 * p + 1, 5 * p + 3, p + 1, m4n_plot_colour(t->policy[p]),
+            ", \\\n  'timeline.csv' skip 1 using %d:%d with steps lw 2.2 dt %d lc rgb '%s' title '%s'",
+            5 * p + 1, 5 * p + 3, p + 1, m4n_plot_colour(r, t->policy[p]),
             m4n_plot_text(name, r->policy[t->policy[p]].name));
-  fputs("\nset format x '%g'\nset tmargin 0.6\nset bmargin 5.5\nset key below\nset xlabel 'time (s)'\nset "
-        "ylabel 'buffer (s)'\nplot ",
+  fputs("\nset tmargin at screen 0.45\nset bmargin at screen 0.13\nset format x '%g'\nunset key\n"
+        "set xlabel 'time (s)' offset 0,0.5\nset ylabel 'buffer (s)' offset 1,0\nplot ",
         d->script);
   for (int p = 0; p < t->n; p++)
     fprintf(d->script,
-            "%s\\\n  'timeline.csv' skip 1 using %d:%d with lines lw 2.2 dt %d lc rgb '%s' title 'buffer, "
-            "%s', \\\n"
-            "  '' skip 1 using %d:($%d > 0 ? 0 : NaN) with points pt 2 ps 0.9 lw 2 lc rgb '%s' title 'stall'",
-            p ? ", " : "", 5 * p + 1, 5 * p + 4, p + 1, m4n_plot_colour(t->policy[p]),
-            m4n_plot_text(name, r->policy[t->policy[p]].name), 5 * p + 1, 5 * p + 5,
-            m4n_plot_colour(t->policy[p]));
+            "%s\\\n  'timeline.csv' skip 1 using %d:%d with lines lw 2.2 dt %d lc rgb '%s', \\\n"
+            "  '' skip 1 using %d:($%d > 0 ? 0 : NaN) with points pt 2 ps 0.9 lw 2 lc rgb '%s'",
+            p ? ", " : "", 5 * p + 1, 5 * p + 4, p + 1, m4n_plot_colour(r, t->policy[p]), 5 * p + 1,
+            5 * p + 5, m4n_plot_colour(r, t->policy[p]));
   fputs("\nunset multiplot\n", d->script);
 }
 

@@ -53,15 +53,17 @@ static int order_policies(m4n_report *r) {
   return M4N_OK;
 }
 
-// All pairs; of very many policies only those with the best.
+// All pairs, the better policy first; of very many policies only those with the best.
 static int list_pairs(m4n_report *r) {
   bool all = r->n_policies <= M4N_ALL_PAIRS;
   size_t most = all ? (size_t)r->n_policies * (size_t)r->n_policies / 2 : (size_t)r->n_policies;
   r->pair = calloc(most + 1, sizeof *r->pair);
   if (!r->pair) return no_memory();
-  for (int a = 0; a < r->n_policies; a++)
-    for (int b = a + 1; b < r->n_policies; b++)
+  for (int i = 0; i < r->n_policies; i++)
+    for (int j = i + 1; j < r->n_policies; j++) {
+      int a = r->order[i], b = r->order[j];
       if (all || a == r->best || b == r->best) r->pair[r->n_pairs++] = (m4n_report_pair){.a = a, .b = b};
+    }
   return M4N_OK;
 }
 
@@ -112,4 +114,15 @@ int m4n_report_analyse(m4n_report *r, int resamples) {
 
 int m4n_report_verdict(const m4n_report_pair *pair) {
   return pair->ci.low > 0 ? 1 : pair->ci.high < 0 ? -1 : 0;
+}
+
+double m4n_report_scale(const m4n_report *r, int figure) {
+  double *size = calloc((size_t)r->n_policies + 1, sizeof *size), scale = 1;
+  for (int p = 0; size && p < r->n_policies; p++) {
+    const m4n_report_cell *c = &r->policy[p].cell[figure];
+    size[p] = isnan(c->mean) ? NAN : fmax(fabs(c->mean), (c->ci.high - c->ci.low) / 2);
+  }
+  if (size) scale = m4n_quantile(size, m4n_sort(size, r->n_policies), 0.5);
+  free(size);
+  return isnan(scale) ? 1 : scale;
 }

@@ -15,7 +15,10 @@
 #include "agent/learn/store.h"
 #include "kernels/base/arena.h"
 
-enum { M4N_MAX_FIGURES = M4N_MAX_METRICS + 2, M4N_ALL_PAIRS = 16 };
+enum {
+  M4N_MAX_FIGURES = M4N_MAX_METRICS + 2,
+  M4N_ALL_PAIRS = 16 /* policies of which all pairs are compared */
+};
 
 typedef struct m4n_report_figure {
   const char *name, *unit;
@@ -49,7 +52,7 @@ typedef struct m4n_report_policy {
   m4n_report_cell cell[M4N_MAX_FIGURES];
 } m4n_report_policy;
 
-/* Policy a minus policy b by the first figure, over the n units that both played. */
+/* Policy a minus policy b by the first figure, over the n units that both played; a leads in the order. */
 typedef struct m4n_report_pair {
   int a, b, n;
   double mean;
@@ -88,6 +91,8 @@ static inline const double *m4n_report_value(const m4n_report *r, int unit, int 
 }
 /* The figure's index, -1: there is none of that name. */
 int m4n_report_find(const m4n_report *report, const char *figure);
+/* How large the figure's means (or their intervals) are: the middle one, so that an outlier costs the others no digits. */
+double m4n_report_scale(const m4n_report *report, int figure);
 /* 1 where the pair's interval is above 0, -1 below, 0: not distinguishable. */
 int m4n_report_verdict(const m4n_report_pair *pair);
 
@@ -114,8 +119,10 @@ int m4n_report_html(const m4n_report *report, const char *path, const m4n_report
 const char *m4n_text_clean(m4n_arena *arena, const char *text);
 /* The shortest digits that read back as the same number; "" for NaN. */
 const char *m4n_text_number(char out[32], double value);
-/* With as many decimals as a table wants of numbers up to `largest`. "–" for NaN. */
-const char *m4n_text_short(char out[32], double value, double largest);
+/* Nine digits, as much as a plot needs; "" for NaN. */
+const char *m4n_text_plot(char out[32], double value);
+/* With as many decimals as a table wants of numbers about as large as `scale`. "-" for NaN. */
+const char *m4n_text_short(char out[32], double value, double scale);
 void m4n_text_csv(FILE *out, const char *text);  /* quoted where needed */
 void m4n_text_html(FILE *out, const char *text); /* & < > " ' as entities */
 

@@ -45,10 +45,9 @@ static int start(pid_t *child, const char *program, const char *folder, const ch
   return failed;
 }
 
-// Keeps the beginning of what comes until the other end is closed. False: time is up.
+// Keeps the end of what comes until the other end is closed: errors are said last. False: time is up.
 static bool listen_to(int fd, char *text, size_t size, int64_t deadline_ns) {
   size_t kept = 0;
-  char rest[512];
   for (;;) {
     int64_t left = (deadline_ns - m4n_now_ns()) / 1000000;
     struct pollfd wait = {.fd = fd, .events = POLLIN};
@@ -56,11 +55,14 @@ static bool listen_to(int fd, char *text, size_t size, int64_t deadline_ns) {
     int ready = poll(&wait, 1, (int)left);
     if (ready < 0 && errno != EINTR) return true;
     if (ready <= 0) continue;
-    bool full = kept + 1 >= size;
-    ssize_t n = read(fd, full ? rest : text + kept, full ? sizeof rest : size - 1 - kept);
+    if (kept + 1 >= size) {
+      kept = size / 2;
+      memmove(text, text + size - 1 - kept, kept);
+    }
+    ssize_t n = read(fd, text + kept, size - 1 - kept);
     if (n < 0 && errno == EINTR) continue;
     if (n <= 0) return true;
-    if (!full) kept += (size_t)n;
+    kept += (size_t)n;
     text[kept] = 0;
   }
 }

@@ -78,8 +78,8 @@ static void findings(const m4n_report *r, FILE *out) {
   if (any) fputs("</ul>\n", out);
 }
 
-static void mark(int policy, FILE *out) {
-  fprintf(out, "<span class=\"mark\" style=\"background:%s\"></span>", m4n_plot_colour(policy));
+static void mark(const m4n_report *r, int policy, FILE *out) {
+  fprintf(out, "<span class=\"mark\" style=\"background:%s\"></span>", m4n_plot_colour(r, policy));
 }
 
 // The policy that a figure's column is led by, bounds aside; -1: none, or nothing is better.
@@ -94,13 +94,13 @@ static int leader(const m4n_report *r, int figure) {
 }
 
 static void metrics(const m4n_report *r, FILE *out) {
-  double largest[M4N_MAX_FIGURES] = {0};
+  double scale[M4N_MAX_FIGURES];
   int best[M4N_MAX_FIGURES];
   fputs("<h2>Means over episodes</h2>\n<div class=\"wide\"><table>\n<tr><th>policy</th><th>episodes</th>",
         out);
   for (int f = 0; f < r->n_figures; f++) {
     const m4n_report_figure *figure = &r->figure[f];
-    for (int p = 0; p < r->n_policies; p++) largest[f] = fmax(largest[f], fabs(r->policy[p].cell[f].mean));
+    scale[f] = m4n_report_scale(r, f);
     best[f] = leader(r, f);
     fputs("<th>", out);
     m4n_text_html(out, figure->name);
@@ -113,17 +113,17 @@ static void metrics(const m4n_report *r, FILE *out) {
   for (int i = 0; i < r->n_policies; i++) {
     const m4n_report_policy *p = &r->policy[r->order[i]];
     fputs("<tr><td>", out);
-    mark(r->order[i], out);
+    mark(r, r->order[i], out);
     m4n_text_html(out, p->name);
     fprintf(out, "%s</td><td>%d</td>", p->bound ? " (bound)" : "", p->episodes);
     for (int f = 0; f < r->n_figures; f++) {
       char mean[32], low[32], high[32];
       const m4n_report_cell *c = &p->cell[f];
       fprintf(out, "<td%s>%s", best[f] == r->order[i] ? " class=\"best\"" : "",
-              m4n_text_short(mean, c->mean, largest[f]));
+              m4n_text_short(mean, c->mean, scale[f]));
       if (c->n)
-        fprintf(out, "<small>%s … %s</small>", m4n_text_short(low, c->ci.low, largest[f]),
-                m4n_text_short(high, c->ci.high, largest[f]));
+        fprintf(out, "<small>%s … %s</small>", m4n_text_short(low, c->ci.low, scale[f]),
+                m4n_text_short(high, c->ci.high, scale[f]));
       fputs("</td>", out);
     }
     fputs("</tr>\n", out);
@@ -159,9 +159,7 @@ static void figures(const m4n_report *r, const m4n_report_plot *plots, int n, FI
 
 static void pairs(const m4n_report *r, FILE *out) {
   if (!r->n_pairs) return;
-  double largest = 0;
-  for (int i = 0; i < r->n_pairs; i++)
-    if (r->pair[i].n) largest = fmax(largest, fabs(r->pair[i].mean));
+  double scale = m4n_report_scale(r, 0);
   fputs("<h2>Pairs, episode by episode</h2>\n<div class=\"wide\"><table>\n<tr><th>a</th><th "
         "class=\"text\">b</th><th>episodes</th><th>a − b<small>",
         out);
@@ -175,14 +173,14 @@ static void pairs(const m4n_report *r, FILE *out) {
     if (!p->n) continue;
     int verdict = m4n_report_verdict(p);
     fputs("<tr><td>", out);
-    mark(p->a, out);
+    mark(r, p->a, out);
     m4n_text_html(out, r->policy[p->a].name);
     fputs("</td><td class=\"text\">", out);
-    mark(p->b, out);
+    mark(r, p->b, out);
     m4n_text_html(out, r->policy[p->b].name);
     fprintf(out, "</td><td>%d</td><td>%s</td><td>%s … %s</td><td>%.2g</td><td>%.2g</td><td class=\"text\">",
-            p->n, m4n_text_short(mean, p->mean, largest), m4n_text_short(low, p->ci.low, largest),
-            m4n_text_short(high, p->ci.high, largest), p->p, p->p_holm);
+            p->n, m4n_text_short(mean, p->mean, scale), m4n_text_short(low, p->ci.low, scale),
+            m4n_text_short(high, p->ci.high, scale), p->p, p->p_holm);
     if (!verdict) {
       fputs("not distinguishable", out);
     } else {
@@ -191,9 +189,13 @@ static void pairs(const m4n_report *r, FILE *out) {
     }
     fputs("</td></tr>\n", out);
   }
-  fputs("</table></div>\n<p class=\"about\">Differences over the episodes that both played; the interval is "
-        "a BCa bootstrap over "
-        "episodes, p is Wilcoxon's signed-rank test, corrected by Holm over all pairs here.</p>\n",
+  fputs("</table></div>\n<p class=\"about\">Differences over the episodes that both played. The interval is "
+        "that of the mean "
+        "difference (BCa bootstrap over episodes) and decides what is called distinguishable; p is "
+        "Wilcoxon's signed-rank "
+        "test, which looks at the ranks and so at the typical episode, corrected by Holm over all pairs "
+        "here. Where a few "
+        "episodes weigh much the two may disagree.</p>\n",
         out);
 }
 

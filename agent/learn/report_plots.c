@@ -12,19 +12,26 @@
 #include "kernels/base/log.h"
 #include "kernels/base/status.h"
 
-enum { SECONDS = 20, MAX_SVG = 8 << 20 };
+enum { SECONDS = 20, MAX_SVG = 8 << 20, CDF_ROWS = 1000 };
 
 // Okabe and Ito's colours, which the colour-blind tell apart; a second round is dashed.
 static const char *const palette[] = {"#0072B2", "#D55E00", "#009E73", "#CC79A7",
                                       "#E69F00", "#56B4E9", "#000000", "#8C6D31"};
 enum { COLOURS = sizeof palette / sizeof *palette };
 
-const char *m4n_plot_colour(int policy) {
-  return palette[policy % COLOURS];
+// The how manyth a policy is, bounds not counted.
+static int rank_of(const m4n_report *r, int policy) {
+  int rank = policy;
+  for (int p = 0; p < policy; p++) rank -= r->policy[p].bound;
+  return rank;
 }
 
-static int dashes(int policy) {
-  return 1 + policy / COLOURS % 4;
+const char *m4n_plot_colour(const m4n_report *r, int policy) {
+  return r->policy[policy].bound ? "#808080" : palette[rank_of(r, policy) % COLOURS];
+}
+
+static int dashes(const m4n_report *r, int policy) {
+  return r->policy[policy].bound ? 2 : 1 + rank_of(r, policy) / COLOURS % 4;
 }
 
 const char *m4n_plot_text(char out[80], const char *text) {
@@ -70,7 +77,7 @@ void m4n_plot_begin(m4n_drawing *d, const char *name, const char *title, const c
           "\nreset\nset terminal svg noenhanced size %d,%d dynamic font 'Helvetica,14' background '#ffffff'\n"
           "set output '%s.svg'\nset datafile separator ','\nset border 3 lc rgb '#444444'\nset tics nomirror "
           "out\n"
-          "set grid lc rgb '#dddddd' lw 0.7\nset key noopaque\n",
+          "set grid lc rgb '#dddddd' lw 0.7\nset key noopaque samplen 2.5\n",
           M4N_PLOT_WIDTH, height, name);
 }
 
@@ -84,80 +91,101 @@ static int drawn(const m4n_report *r, int *policy) {
 
 /* ---- how the first figure is distributed over the episodes */
 
-// The x range: all of it, unless one hundredth of the episodes would take half of the picture.
-static void cdf_range(m4n_drawing *d, const int *policy, int n, bool *cut) {
+// The x range: all episodes but the far tails of each policy, and without policies that are out of reach.
+static bool cdf_range(m4n_drawing *d, const int *policy, int n, const double *sorted) {
   const m4n_report *r = d->report;
-  size_t cells = (size_t)n * (size_t)r->n_units, kept = 0;
-  double *all = malloc((cells + 1) * sizeof *all);
-  *cut = false;
-  if (!all) return; // gnuplot chooses
-  for (int i = 0; i < n; i++)
-    for (int u = 0; u < r->n_units; u++) {
-      double value = *m4n_report_value(r, u, policy[i], 0);
-      if (!isnan(value)) all[kept++] = value;
-    }
-  int count = m4n_sort(all, (int)kept);
-  double low = all[0], high = all[count - 1], low1 = m4n_quantile(all, count, 0.02),
-         high1 = m4n_quantile(all, count, 0.98);
-  double width = high1 - low1;
-  if (width > 0 && low1 - low > width / 2) low = low1, *cut = true;
-  if (width > 0 && high - high1 > width / 2) high = high1, *cut = true;
-  free(all);
+  double sign = r->figure[0].better < 0 ? 1 : -1, worse[M4N_PLOT_POLICIES], least = 0, most = 0, low = 0,
+         high = 0;
+  for (int i = 0; i < n; i++) worse[i] = sign * r->policy[policy[i]].cell[0].mean;
+  double reach = m4n_plot_reach(worse, n);
+  bool first = true, cut = false;
+  for (int i = 0; i < n; i++) {
+    int count = r->policy[policy[i]].cell[0].n;
+    const double *column = sorted + (size_t)i * (size_t)r->n_units;
+    least = i ? fmin(least, column[0]) : column[0];
+    most = i ? fmax(most, column[count - 1]) : column[count - 1];
+    if (worse[i] > reach) continue;
+    double low3 = m4n_quantile(column, count, 0.03), high3 = m4n_quantile(column, count, 0.97);
+    low = first ? low3 : fmin(low, low3);
+    high = first ? high3 : fmax(high, high3);
+    first = false;
+  }
+  double width = high - low;
+  if (least < low - width / 2)
+    cut = true;
+  else
+    low = least;
+  if (most > high + width / 2)
+    cut = true;
+  else
+    high = most;
   if (high > low)
     fprintf(d->script, "set xrange [%.6g:%.6g]\n", low - 0.02 * (high - low), high + 0.02 * (high - low));
+  return cut;
+}
+
+// [n][n_units], each policy's values in order, NaN behind.
+static double *sorted_values(const m4n_report *r, const int *policy, int n) {
+  double *sorted = malloc(((size_t)n * (size_t)r->n_units + 1) * sizeof *sorted);
+  for (int i = 0; sorted && i < n; i++) {
+    double *column = sorted + (size_t)i * (size_t)r->n_units;
+    for (int u = 0; u < r->n_units; u++) column[u] = *m4n_report_value(r, u, policy[i], 0);
+    m4n_sort(column, r->n_units);
+  }
+  return sorted;
+}
+
+// Row k: the k-th value and k/n; row 0 is where the line leaves the axis. Of very many episodes every so manyth.
+static int write_cdf(const m4n_drawing *d, const int *policy, int n, const double *sorted) {
+  const m4n_report *r = d->report;
+  m4n_writer csv;
+  M4N_TRY(m4n_plot_csv(d, &csv, "cdf"));
+  int rows = 0;
+  for (int i = 0; i < n; i++) {
+    if (r->policy[policy[i]].cell[0].n > rows) rows = r->policy[policy[i]].cell[0].n;
+    m4n_plot_heading(csv.stream, i == 0, r->policy[policy[i]].name, r->figure[0].name);
+    m4n_plot_heading(csv.stream, false, r->policy[policy[i]].name, "share");
+  }
+  if (rows > CDF_ROWS) rows = CDF_ROWS;
+  for (int k = 0; k <= rows; k++)
+    for (int i = 0; i < n; i++) {
+      int count = r->policy[policy[i]].cell[0].n;
+      int at = count <= rows ? k : (int)(((int64_t)k * count + rows - 1) / rows);
+      char number[32];
+      putc(i ? ',' : '\n', csv.stream);
+      if (at > count)
+        putc(',', csv.stream);
+      else
+        fprintf(csv.stream, "%s,%.6g",
+                m4n_text_plot(number, sorted[(size_t)i * (size_t)r->n_units + (size_t)(at ? at - 1 : 0)]),
+                (double)at / count);
+    }
+  putc('\n', csv.stream);
+  return m4n_writer_commit(&csv);
 }
 
 static int cdf(m4n_drawing *d) {
   const m4n_report *r = d->report;
-  int policy[M4N_PLOT_POLICIES], n = drawn(r, policy), longest = 0;
-  double *sorted = malloc(((size_t)n * (size_t)r->n_units + 1) * sizeof *sorted);
-  if (!sorted) return m4n_fail(M4N_ENOMEM, "no memory for a plot");
-  m4n_writer csv;
-  int status = m4n_plot_csv(d, &csv, "cdf");
-  if (status) {
-    free(sorted);
-    return status;
+  int policy[M4N_PLOT_POLICIES], n = drawn(r, policy);
+  double *sorted = sorted_values(r, policy, n);
+  int status = sorted ? write_cdf(d, policy, n, sorted) : m4n_fail(M4N_ENOMEM, "no memory for a plot");
+  if (!status) {
+    m4n_plot_begin(d, "cdf", "Distribution over episodes", NULL, 460);
+    d->plots[d->n - 1].caption =
+        cdf_range(d, policy, n, sorted)
+            ? "Share of episodes at or below a value. The axis leaves out the far tails; the CSV holds them."
+            : "Share of episodes at or below a value.";
   }
-  for (int i = 0; i < n; i++) {
-    double *column = sorted + (size_t)i * (size_t)r->n_units;
-    for (int u = 0; u < r->n_units; u++) column[u] = *m4n_report_value(r, u, policy[i], 0);
-    m4n_sort(column, r->n_units);
-    if (r->policy[policy[i]].cell[0].n > longest) longest = r->policy[policy[i]].cell[0].n;
-    m4n_plot_heading(csv.stream, i == 0, r->policy[policy[i]].name, r->figure[0].name);
-    m4n_plot_heading(csv.stream, false, r->policy[policy[i]].name, "share");
-  }
-  // Row k: the k-th value and k/n; row 0 is where the line leaves the axis.
-  for (int k = 0; k <= longest; k++) {
-    putc('\n', csv.stream);
-    for (int i = 0; i < n; i++) {
-      char number[32];
-      int count = r->policy[policy[i]].cell[0].n;
-      if (i) putc(',', csv.stream);
-      if (k > count)
-        putc(',', csv.stream);
-      else
-        fprintf(csv.stream, "%s,%.6g",
-                m4n_text_number(number, sorted[(size_t)i * (size_t)r->n_units + (size_t)(k ? k - 1 : 0)]),
-                (double)k / count);
-    }
-  }
-  putc('\n', csv.stream);
   free(sorted);
-  M4N_TRY(m4n_writer_commit(&csv));
-
+  M4N_TRY(status);
   char text[160], name[80];
-  bool cut;
-  m4n_plot_begin(d, "cdf", "Distribution over episodes", NULL, 460);
-  cdf_range(d, policy, n, &cut);
-  d->plots[d->n - 1].caption =
-      cut ? "Share of episodes at or below a value. The axis leaves out the far tail; the CSV holds it."
-          : "Share of episodes at or below a value.";
-  fprintf(d->script, "set xlabel '%s of an episode'\nset ylabel 'share of episodes'\nset yrange [0:1]\n",
+  fprintf(d->script,
+          "set xlabel '%s of an episode'\nset ylabel 'share of episodes'\nset yrange [0:1]\n"
+          "set key above horizontal\nplot ",
           axis(text, &r->figure[0]));
-  fputs("set key below\nplot ", d->script);
   for (int i = 0; i < n; i++)
     fprintf(d->script, "%s\\\n  'cdf.csv' skip 1 using %d:%d with steps lw 2 dt %d lc rgb '%s' title '%s'",
-            i ? ", " : "", 2 * i + 1, 2 * i + 2, dashes(policy[i]), m4n_plot_colour(policy[i]),
+            i ? ", " : "", 2 * i + 1, 2 * i + 2, dashes(r, policy[i]), m4n_plot_colour(r, policy[i]),
             m4n_plot_text(name, r->policy[policy[i]].name));
   putc('\n', d->script);
   return M4N_OK;
@@ -171,7 +199,39 @@ void m4n_plot_names(m4n_drawing *d, const int *policy, int n) {
   fputs("set ytics (", d->script);
   for (int i = 0; i < n; i++)
     fprintf(d->script, "%s'%s' %d", i ? ", " : "", m4n_plot_text(name, d->report->policy[policy[i]].name), i);
-  fprintf(d->script, ") scale 0\nset yrange [%g:-0.6]\nset grid noytics\nset xzeroaxis\n", n - 0.4);
+  fprintf(d->script,
+          ") scale 0\nset yrange [%g:-0.6]\nset grid noytics\nset yzeroaxis lt 1 lc rgb '#444444'\n",
+          n - 0.4);
+}
+
+double m4n_plot_reach(const double *value, int n) {
+  double sorted[M4N_PLOT_POLICIES];
+  memcpy(sorted, value, (size_t)n * sizeof *sorted);
+  n = m4n_sort(sorted, n);
+  if (!n) return 0;
+  return fmin(sorted[n - 1], sorted[0] + 4 * (m4n_quantile(sorted, n, 0.5) - sorted[0]));
+}
+
+// The x range: zero is in it, and as much of the worse side as m4n_plot_reach allows.
+static bool bars_range(m4n_drawing *d, const int *policy, int n) {
+  const m4n_report *r = d->report;
+  double sign = r->figure[0].better < 0 ? 1 : -1, worse[M4N_PLOT_POLICIES], least = 0, most = 0, worst = 0;
+  for (int i = 0; i < n; i++) {
+    const m4n_report_cell *c = &r->policy[policy[i]].cell[0];
+    worse[i] = sign * (sign > 0 ? c->ci.high : c->ci.low);
+    least = fmin(least, c->ci.low), most = fmax(most, c->ci.high);
+    worst = i && worst > worse[i] ? worst : worse[i];
+  }
+  double reach = m4n_plot_reach(worse, n);
+  if (sign > 0)
+    most = fmax(0, reach);
+  else
+    least = fmin(0, -reach);
+  double margin = 0.12 * (most - least); // for the numbers
+  if (most > least)
+    fprintf(d->script, "set xrange [%.6g:%.6g]\n", least < 0 ? least - 0.02 * (most - least) : 0,
+            most + margin);
+  return worst > fmax(0, reach);
 }
 
 static int bars(m4n_drawing *d) {
@@ -181,34 +241,34 @@ static int bars(m4n_drawing *d) {
   m4n_writer csv;
   M4N_TRY(m4n_plot_csv(d, &csv, "bars"));
   fputs("policy,mean,low,high,n\n", csv.stream);
-  double largest = 0;
   for (int i = 0; i < n; i++) {
     const m4n_report_cell *c = &r->policy[policy[i]].cell[0];
     m4n_text_csv(csv.stream, r->policy[policy[i]].name);
-    fprintf(csv.stream, ",%s", m4n_text_number(number, c->mean));
-    fprintf(csv.stream, ",%s", m4n_text_number(number, c->ci.low));
-    fprintf(csv.stream, ",%s,%d\n", m4n_text_number(number, c->ci.high), c->n);
-    largest = fmax(largest, fabs(c->mean));
+    fprintf(csv.stream, ",%s", m4n_text_plot(number, c->mean));
+    fprintf(csv.stream, ",%s", m4n_text_plot(number, c->ci.low));
+    fprintf(csv.stream, ",%s,%d\n", m4n_text_plot(number, c->ci.high), c->n);
   }
   M4N_TRY(m4n_writer_commit(&csv));
-  m4n_plot_begin(d, "bars", "Means", "Mean over episodes; the whisker is its 95 % bootstrap interval.",
-                 110 + 34 * n);
+  m4n_plot_begin(d, "bars", "Means", NULL, 90 + 34 * n);
   m4n_plot_names(d, policy, n);
-  fprintf(d->script,
-          "set xlabel 'mean %s'\nset style fill solid 0.85 noborder\nunset key\nset offsets graph 0, graph "
-          "0.1, 0, 0\nplot ",
+  d->plots[d->n - 1].caption =
+      bars_range(d, policy, n)
+          ? "Mean over episodes; the whisker is its 95 % bootstrap interval. Bars that reach "
+            "the edge go on beyond it: the number beside them is the mean."
+          : "Mean over episodes; the whisker is its 95 % bootstrap interval.";
+  fprintf(d->script, "set xlabel 'mean %s'\nset style fill solid 0.6 noborder\nunset key\nplot ",
           axis(text, &r->figure[0]));
   for (int i = 0; i < n; i++)
     fprintf(d->script,
             "%s\\\n  'bars.csv' skip 1 every ::%d::%d using (0):(%d):(0):2:(%d-0.36):(%d+0.36) with "
             "boxxyerror lc rgb '%s'",
-            i ? ", " : "", i, i, i, i, i, m4n_plot_colour(policy[i]));
+            i ? ", " : "", i, i, i, i, i, m4n_plot_colour(r, policy[i]));
   fputs(", \\\n  'bars.csv' skip 1 using 2:0:3:4 with xerrorbars pt 0 lw 1.6 lc rgb '#222222'", d->script);
   for (int i = 0; i < n; i++) {
     const m4n_report_cell *c = &r->policy[policy[i]].cell[0];
     fprintf(d->script,
             ", \\\n  '+' every ::0::0 using (%.9g):(%d):('%s') with labels left offset 0.8,0 font ',12'",
-            fmax(c->ci.high, 0), i, m4n_text_short(number, c->mean, largest));
+            fmax(c->ci.high, 0), i, m4n_text_short(number, c->mean, m4n_report_scale(r, 0)));
   }
   putc('\n', d->script);
   return M4N_OK;

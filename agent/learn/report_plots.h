@@ -15,7 +15,7 @@ typedef struct m4n_drawing {
   int height[M4N_MAX_PLOTS], n;
 } m4n_drawing;
 
-const char *m4n_plot_colour(int policy); /* "#0072B2" */
+const char *m4n_plot_colour(const m4n_report *report, int policy); /* "#0072B2"; a bound is grey */
 /* Text for gnuplot's single quotes: what means anything to gnuplot or XML becomes '_'. */
 const char *m4n_plot_text(char out[80], const char *text);
 int m4n_plot_csv(const m4n_drawing *d, m4n_writer *writer, const char *name);
@@ -23,6 +23,9 @@ void m4n_plot_heading(FILE *out, bool first, const char *policy, const char *wha
 /* Lists the plot and begins its part of the script. The texts must last. */
 void m4n_plot_begin(m4n_drawing *d, const char *name, const char *title, const char *caption, int height);
 void m4n_plot_names(m4n_drawing *d, const int *policy, int n);
+/* How far an axis goes on which lower values are better: to the worst of the n values, but not further from the
+ * best than four times the middle one, so that a hopeless policy does not flatten all others. */
+double m4n_plot_reach(const double *value, int n);
 
 /* Breakdown, trade-off and timeline, where the task reports what they need. */
 int m4n_plot_abr(m4n_drawing *d);

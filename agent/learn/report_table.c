@@ -4,13 +4,13 @@
 
 #include "agent/learn/report_data.h"
 
-enum { LINES = 4 };
+enum { LINES = 3 }; /* two of the name, one of the unit */
 
-/* A column: a heading of up to LINES short lines (names are broken at underscores), then a text a policy. */
+/* A column: a heading of up to LINES short lines (the name is broken at its underscore), then a text a policy. */
 typedef struct column {
   char head[LINES][M4N_NAME];
   int width;
-  double largest;
+  double scale;
 } column;
 
 // Characters, not bytes: a name may be of any script.
@@ -32,14 +32,14 @@ static void head_of(column *c, const m4n_report_figure *figure) {
     if (columns_of(c->head[i]) > c->width) c->width = columns_of(c->head[i]);
 }
 
-static void cell_text(const m4n_report *r, int policy, int figure, double largest, char out[96]) {
+static void cell_text(const m4n_report *r, int policy, int figure, double scale, char out[96]) {
   const m4n_report_cell *cell = &r->policy[policy].cell[figure];
   char mean[32], low[32], high[32];
   if (figure)
-    snprintf(out, 96, "%s", m4n_text_short(mean, cell->mean, largest));
+    snprintf(out, 96, "%s", m4n_text_short(mean, cell->mean, scale));
   else
-    snprintf(out, 96, "%s [%s, %s]", m4n_text_short(mean, cell->mean, largest),
-             m4n_text_short(low, cell->ci.low, largest), m4n_text_short(high, cell->ci.high, largest));
+    snprintf(out, 96, "%s [%s, %s]", m4n_text_short(mean, cell->mean, scale),
+             m4n_text_short(low, cell->ci.low, scale), m4n_text_short(high, cell->ci.high, scale));
 }
 
 static void put_left(FILE *out, const char *text, int width) {
@@ -53,12 +53,10 @@ static void put_right(FILE *out, const char *text, int width) {
 static void measure(const m4n_report *r, column *all) {
   char text[96];
   for (int f = 0; f < r->n_figures; f++) {
-    all[f] = (column){0};
-    for (int p = 0; p < r->n_policies; p++)
-      all[f].largest = fmax(all[f].largest, fabs(r->policy[p].cell[f].mean));
+    all[f] = (column){.scale = m4n_report_scale(r, f)};
     head_of(&all[f], &r->figure[f]);
     for (int p = 0; p < r->n_policies; p++) {
-      cell_text(r, p, f, all[f].largest, text);
+      cell_text(r, p, f, all[f].scale, text);
       if (columns_of(text) > all[f].width) all[f].width = columns_of(text);
     }
   }
@@ -89,7 +87,7 @@ static void put_rows(const m4n_report *r, FILE *out) {
     put_left(out, name, width);
     put_right(out, text, 5);
     for (int f = 0; f < r->n_figures; f++) {
-      cell_text(r, r->order[i], f, all[f].largest, text);
+      cell_text(r, r->order[i], f, all[f].scale, text);
       put_right(out, text, all[f].width);
     }
     putc('\n', out);
@@ -98,33 +96,32 @@ static void put_rows(const m4n_report *r, FILE *out) {
 
 void m4n_report_sentence(const m4n_report *r, const m4n_report_pair *pair, bool from_b, char *out,
                          size_t size) {
-  const m4n_report_figure *figure = &r->figure[0];
-  const char *a = r->policy[pair->a].name, *b = r->policy[pair->b].name;
-  double mean = pair->mean, low = pair->ci.low, high = pair->ci.high, largest;
-  int verdict = m4n_report_verdict(pair);
-  if (from_b) {
-    const char *swap = a;
-    a = b, b = swap;
-    mean = -mean, low = -pair->ci.high, high = -pair->ci.low, verdict = -verdict;
+  const m4n_report_policy *x = &r->policy[from_b ? pair->b : pair->a],
+                          *y = &r->policy[from_b ? pair->a : pair->b];
+  const char *figure = r->figure[0].name, *bound = y->bound ? "the bound " : "";
+  int verdict = from_b ? -m4n_report_verdict(pair) : m4n_report_verdict(pair), better = r->figure[0].better;
+  if (!pair->n) {
+    snprintf(out, size, "%s and %s have no episode in common", x->name, y->name);
+    return;
   }
-  char d[32], l[32], h[32];
-  largest = fmax(fabs(low), fabs(high));
-  m4n_text_short(d, verdict ? fabs(mean) : mean, largest);
-  m4n_text_short(l, verdict < 0 ? -high : low, largest);
-  m4n_text_short(h, verdict < 0 ? -low : high, largest);
-  const char *word = !figure->better             ? (verdict > 0 ? "higher" : "lower")
-                     : verdict == figure->better ? "better"
-                                                 : "worse";
-  if (!pair->n)
-    snprintf(out, size, "%s and %s have no episode in common", a, b);
-  else if (verdict)
-    snprintf(out, size, "%s is %s than %s by %s %s (95 %% interval %s to %s; %d episodes, p = %.2g)", a, word,
-             b, d, figure->name, l, h, pair->n, pair->p_holm);
+  // A difference that the words give its direction is told as a size.
+  bool turn = verdict < 0 || (!verdict && from_b);
+  bool flip = turn != from_b;
+  double mean = flip ? -pair->mean : pair->mean, low = flip ? -pair->ci.high : pair->ci.low;
+  double high = flip ? -pair->ci.low : pair->ci.high, scale = fmax(fabs(mean), (high - low) / 2);
+  char d[32], l[32], h[32], interval[160];
+  m4n_text_short(d, mean, scale);
+  snprintf(interval, sizeof interval, "%s %s (95 %% interval %s to %s, p = %.2g, %d episodes)", d, figure,
+           m4n_text_short(l, low, scale), m4n_text_short(h, high, scale), pair->p_holm, pair->n);
+  if (verdict)
+    snprintf(out, size, "%s is %s than %s%s by %s", x->name,
+             !better             ? (verdict > 0 ? "higher" : "lower")
+             : verdict == better ? "better"
+                                 : "worse",
+             bound, y->name, interval);
   else
-    snprintf(out, size,
-             "%s and %s are not distinguishable: difference %s %s, 95 %% interval %s to %s (%d episodes, p = "
-             "%.2g)",
-             a, b, d, figure->name, l, h, pair->n, pair->p_holm);
+    snprintf(out, size, "%s and %s%s are not distinguishable: difference %s", x->name, bound, y->name,
+             interval);
 }
 
 static void put_lost(const m4n_report *r, FILE *out) {

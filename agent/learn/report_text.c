@@ -46,15 +46,22 @@ const char *m4n_text_number(char out[32], double value) {
   return out;
 }
 
-const char *m4n_text_short(char out[32], double value, double largest) {
-  if (isnan(value)) {
+const char *m4n_text_plot(char out[32], double value) {
+  if (isnan(value))
+    out[0] = 0;
+  else
+    snprintf(out, 32, "%.9g", value);
+  return out;
+}
+
+const char *m4n_text_short(char out[32], double value, double scale) {
+  int decimals = scale < 0.1 ? 4 : scale < 10 ? 3 : scale < 100 ? 2 : scale < 1000 ? 1 : 0;
+  if (isnan(value))
     snprintf(out, 32, "-");
-  } else if (largest < 0.01 && largest > 0) {
+  else if (scale < 0.01 && scale > 0)
     snprintf(out, 32, "%.3g", value);
-  } else {
-    int decimals = largest < 1 ? 4 : largest < 10 ? 3 : largest < 100 ? 2 : largest < 1000 ? 1 : 0;
+  else
     snprintf(out, 32, "%.*f", decimals, value);
-  }
   return out;
 }
 
