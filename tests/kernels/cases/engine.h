@@ -114,7 +114,8 @@ inline double nmse(const std::vector<m4n_real> &a, const Vector &b, const Vector
 inline bool same_bits(const std::vector<std::vector<m4n_real>> &a,
                       const std::vector<std::vector<m4n_real>> &b) {
   for (size_t i = 0; i < a.size(); i++)
-    if (a[i].size() != b[i].size() || memcmp(a[i].data(), b[i].data(), a[i].size() * sizeof(m4n_real)))
+    if (a[i].size() != b[i].size() ||
+        (!a[i].empty() && memcmp(a[i].data(), b[i].data(), a[i].size() * sizeof(m4n_real))))
       return false;
   return true;
 }
