@@ -92,22 +92,36 @@ static void drop_lost(m4n_server *server, int64_t now) {
   }
 }
 
+// How many STEPs wait, and when the time to gather more of them is over.
+static int waiting(const m4n_server *server, int64_t *gathered_ns) {
+  int count = 0;
+  int64_t first_ns = INT64_MAX;
+  for (int i = 0; i < server->n_peers; i++) {
+    const m4n_peer *peer = server->peer[i];
+    if (!peer->pending.open) continue;
+    count++;
+    if (peer->pending_ns < first_ns) first_ns = peer->pending_ns;
+  }
+  *gathered_ns = count ? first_ns + server->options.gather_us * INT64_C(1000) : INT64_MAX;
+  return count;
+}
+
 // When is it time for a round? In lockstep when everybody has spoken; else at once, or after the time to gather.
 static bool round_is_due(const m4n_server *server, int64_t now) {
-  int waiting = 0;
-  for (int i = 0; i < server->n_peers; i++) waiting += server->peer[i]->pending.open;
-  if (waiting == 0 || waiting == server->n_active) return waiting > 0;
-  return !server->options.lockstep && now - server->gather_ns >= server->options.gather_us * INT64_C(1000);
+  int64_t gathered_ns;
+  int count = waiting(server, &gathered_ns);
+  if (count == 0 || count == server->n_active) return count > 0;
+  return !server->options.lockstep && now >= gathered_ns;
 }
 
 // The next moment at which something is due though nobody speaks; -1: none.
 static int64_t next_deadline(const m4n_server *server, int64_t alone_ns) {
   const m4n_server_options *o = &server->options;
-  int64_t next = INT64_MAX;
+  int64_t next = INT64_MAX, gathered_ns;
 #define SOONER(at) next = (at) < next ? (at) : next
   for (int i = 0; i < server->n_peers && o->idle_ms > 0; i++)
     if (!server->peer[i]->pending.open) SOONER(server->peer[i]->heard_ns + o->idle_ms * INT64_C(1000000) + 1);
-  if (server->gather_ns && !o->lockstep) SOONER(server->gather_ns + o->gather_us * INT64_C(1000));
+  if (waiting(server, &gathered_ns) && !o->lockstep) SOONER(gathered_ns);
   if (server->n_active == 0 && o->wait_ms > 0) SOONER(alone_ns + o->wait_ms * INT64_C(1000000));
 #undef SOONER
   return next == INT64_MAX ? -1 : next;

@@ -78,7 +78,8 @@ typedef struct m4n_replies {
 } m4n_replies;
 
 /* Orders a lane of `session` to begin an episode: sent with the session's next reply. EARG if the lane is
- * live or out of range. */
+ * live or out of range, or if the simulator has not the capability (copy_of: fork; advice: oracle). A session
+ * that has neither a live lane nor an order when it is answered is done. */
 int m4n_server_reset(m4n_server *server, m4n_session *session, const m4n_reset *order);
 /* Ends a session with its next reply (`done`). */
 void m4n_server_done(m4n_server *server, m4n_session *session);

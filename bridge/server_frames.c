@@ -68,7 +68,7 @@ static void take_step(m4n_server *server, m4n_peer *peer, const m4n_envelope *he
   } else {
     peer->seq = head->seq;
     m4n_message_move(&peer->pending, message);
-    if (!server->gather_ns) server->gather_ns = peer->heard_ns;
+    peer->pending_ns = peer->heard_ns;
   }
 }
 

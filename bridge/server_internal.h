@@ -13,7 +13,7 @@
 #include "bridge/server.h"
 #include "bridge/wire.h"
 
-enum { M4N_IDLE_MS = 30000, M4N_MAX_OBS_BYTES = 1 << 30 /* of all lanes' rows together */ };
+enum { M4N_IDLE_MS = 30000, M4N_MAX_OBS_BYTES = 1 << 28 /* of all lanes' rows together */ };
 
 /* Sessions that sent the same spec, and the memory for one round of all their lanes. */
 typedef struct m4n_group {
@@ -48,7 +48,8 @@ typedef struct m4n_peer {
   bool gone;                /* its connection broke */
   m4n_route route;
   uint64_t seq;        /* of its last STEP */
-  m4n_message pending; /* that STEP, while it waits for its round */
+  m4n_message pending; /* that STEP, while it waits for its round … */
+  int64_t pending_ns;  /* … since then */
   m4n_buffer reply;    /* the last one, for a STEP that is sent again */
   int32_t first_row;   /* in its group's round */
   int32_t n_rows;
@@ -66,7 +67,6 @@ struct m4n_server {
   m4n_buffer scratch; /* replies that need not be kept */
   m4n_hello hello;
   m4n_server_stats stats;
-  int64_t gather_ns; /* async: when the first waiting STEP came */
 };
 
 /* ---- server_session.c */

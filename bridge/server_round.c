@@ -115,7 +115,6 @@ static int round_of(m4n_server *server, m4n_group *g) {
 }
 
 int m4n_server_round(m4n_server *server) {
-  server->gather_ns = 0;
   for (m4n_group *g = server->groups; g; g = g->next) M4N_TRY(round_of(server, g));
   return M4N_OK;
 }

@@ -11,41 +11,51 @@
 
 // ---- groups
 
+static void free_arrays(m4n_group *g) {
+  free(g->rows.lane), free(g->rows.episode), free(g->rows.sim_time_ns), free(g->rows.reward);
+  free(g->rows.flags), free(g->rows.obs), free(g->rows.info), free(g->rows.metrics);
+  free(g->rows.advice), free(g->rows.advised), free(g->rows.label), free(g->session), free(g->slot);
+  free(g->replies.action), free(g->replies.served_by), free(g->replies.delay_ns);
+  free(g->replies.logp), free(g->replies.value);
+}
+
 static void close_group(m4n_group *g) {
-  free(g->rows.lane), free(g->rows.episode), free(g->rows.sim_time_ns), free(g->rows.reward),
-      free(g->rows.flags);
-  free(g->rows.obs), free(g->rows.info), free(g->rows.metrics), free(g->rows.advice), free(g->rows.advised);
-  free(g->rows.label), free(g->session), free(g->slot);
-  free(g->replies.action), free(g->replies.served_by), free(g->replies.delay_ns), free(g->replies.logp);
-  free(g->replies.value), free(g);
+  free_arrays(g);
+  free(g);
 }
 
-static bool grow(void *array, size_t count, size_t size) {
-  size_t bytes = count * size;
-  void **at = array, *more = realloc(*at, bytes ? bytes : 1);
-  if (!more) return false;
-  memset(more, 0, bytes); // nothing is kept between rounds; padding inside rows stays zero for ever
-  *at = more;
-  return true;
+// Zeroed, and never empty: padding inside rows stays zero for ever.
+static bool make(void *array, size_t count, size_t size) {
+  void **at = array;
+  *at = calloc(count, size ? size : 1);
+  return *at != NULL;
 }
 
-// Room for a round of `lanes` rows.
-static int size_group(m4n_group *g, int32_t lanes) {
+static bool make_arrays(m4n_group *g, size_t n) {
   const m4n_spec *s = &g->spec;
   m4n_wire_rows *r = &g->rows;
   m4n_replies *a = &g->replies;
-  size_t n = (size_t)lanes;
-  bool ok = grow(&r->lane, n, sizeof *r->lane) && grow(&r->episode, n, sizeof *r->episode) &&
-            grow(&r->sim_time_ns, n, sizeof *r->sim_time_ns) && grow(&r->reward, n, sizeof *r->reward) &&
-            grow(&r->flags, n, 1) && grow(&r->obs, n, s->obs_size) &&
-            grow(&r->info, n * (size_t)s->n_info, sizeof *r->info) &&
-            grow(&r->metrics, n * (size_t)s->n_metrics, sizeof *r->metrics) &&
-            grow(&r->advice, n, s->act_size) && grow(&r->advised, n, 1) &&
-            grow(&r->label, n, sizeof *r->label) && grow(&g->session, n, sizeof *g->session) &&
-            grow(&g->slot, n, sizeof *g->slot) && grow(&a->action, n, s->act_size) &&
-            grow(&a->served_by, n, 1) && grow(&a->delay_ns, n, sizeof *a->delay_ns) &&
-            grow(&a->logp, n, sizeof *a->logp) && grow(&a->value, n, sizeof *a->value);
-  if (!ok) return m4n_fail(M4N_ENOMEM, "no memory for %d lanes of %u bytes", lanes, s->obs_size);
+  return make(&r->lane, n, sizeof *r->lane) && make(&r->episode, n, sizeof *r->episode) &&
+         make(&r->sim_time_ns, n, sizeof *r->sim_time_ns) && make(&r->reward, n, sizeof *r->reward) &&
+         make(&r->flags, n, 1) && make(&r->obs, n, s->obs_size) &&
+         make(&r->info, n * sizeof *r->info, (size_t)s->n_info) &&
+         make(&r->metrics, n * sizeof *r->metrics, (size_t)s->n_metrics) &&
+         make(&r->advice, n, s->act_size) && make(&r->advised, n, 1) &&
+         make(&r->label, n, sizeof *r->label) && make(&g->session, n, sizeof *g->session) &&
+         make(&g->slot, n, sizeof *g->slot) && make(&a->action, n, s->act_size) &&
+         make(&a->served_by, n, 1) && make(&a->delay_ns, n, sizeof *a->delay_ns) &&
+         make(&a->logp, n, sizeof *a->logp) && make(&a->value, n, sizeof *a->value);
+}
+
+// Room for a round of `lanes` rows. Nothing is kept between rounds; where there is no memory, all stays as it was.
+static int size_group(m4n_group *g, int32_t lanes) {
+  m4n_group larger = {.spec = g->spec};
+  if (!make_arrays(&larger, (size_t)lanes)) {
+    free_arrays(&larger);
+    return m4n_fail(M4N_ENOMEM, "no memory for %d lanes of %u bytes", lanes, g->spec.obs_size);
+  }
+  free_arrays(g);
+  g->rows = larger.rows, g->replies = larger.replies, g->session = larger.session, g->slot = larger.slot;
   g->room = lanes;
   return M4N_OK;
 }
@@ -229,6 +239,8 @@ int m4n_server_reset(m4n_server *server, m4n_session *session, const m4n_reset *
                     order->lane, order->copy_of, (long long)order->episode, order->set);
   if (order->copy_of >= 0 && !(session->spec->capabilities & M4N_CAN_FORK))
     return m4n_fail(M4N_EARG, "simulator '%s' cannot copy a lane", session->simulator);
+  if (order->options & M4N_RESET_ADVICE && !(session->spec->capabilities & M4N_CAN_ORACLE))
+    return m4n_fail(M4N_EARG, "simulator '%s' has no oracle to give advice", session->simulator);
   m4n_lane *lane = &peer->lane[order->lane];
   if (lane->live || lane->ordered)
     return m4n_fail(M4N_EARG, "lane %d is live and cannot begin another episode", order->lane);

@@ -17,7 +17,8 @@ struct pusher {
 
 int order(pusher *p, m4n_server *server, m4n_session *session, int32_t lane) {
   if (p->next == p->episodes) return 0;
-  m4n_reset reset = {lane, M4N_SET_TEST, p->next, (uint64_t)(100 + p->next), M4N_RESET_ADVICE, -1};
+  const uint32_t options = session->spec->capabilities & M4N_CAN_ORACLE ? M4N_RESET_ADVICE : 0;
+  m4n_reset reset = {lane, M4N_SET_TEST, p->next, (uint64_t)(100 + p->next), options, -1};
   p->next++;
   return m4n_server_reset(server, session, &reset);
 }

@@ -453,6 +453,29 @@ TEST_F(Server, AsyncAnswersWhoIsThereAndGathersForAMoment) {
   EXPECT_EQ(owner.batches, (std::vector<int>{4, 2}));
 }
 
+TEST_F(Server, SleepsWhenThereIsNothingToDo) {
+  options.gather_us = 50000;
+  start();
+  raw_peer honest(endpoint.c_str());
+  begin(honest, 1);
+  { // dies while its STEP waits for others
+    raw_peer mortal(endpoint.c_str());
+    mortal.hello(spec, 2, 2);
+    ASSERT_TRUE(mortal.welcome());
+    raw_rows rows(spec, 2, M4N_FIRST);
+    for (size_t i = 0; i < 2; i++) rows.episode[i] = mortal.resets[i].episode;
+    mortal.step(spec, rows.view, 1);
+  }
+  auto cpu_ms = [] {
+    timespec t;
+    clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &t);
+    return t.tv_sec * 1000 + t.tv_nsec / 1000000;
+  };
+  const int64_t before = cpu_ms();
+  std::this_thread::sleep_for(std::chrono::milliseconds(400));
+  EXPECT_LT(cpu_ms() - before, 200);
+}
+
 TEST_F(Server, SaysByeToEverybodyWhenItIsStopped) {
   start();
   raw_peer a(endpoint.c_str()), b(endpoint.c_str());
@@ -558,23 +581,27 @@ TEST_F(Server, TheLastActIsKeptForASimulatorThatMissedIt) {
 }
 
 TEST_F(Server, ResetsAreChecked) {
-  int live = 0, range = 0, twice = 0, copy = 0;
+  int live = 0, range = 0, twice = 0, copy = 0, advice = 0;
   owner.hook = [&](m4n_server *server, const m4n_rows *rows, m4n_replies *) {
     if (owner.decided == 1) return 0;
     m4n_reset order{0, M4N_SET_TEST, 5, 1, 0, -1};
     live = m4n_server_reset(server, rows->session[0], &order);
     order.lane = 7;
     range = m4n_server_reset(server, rows->session[0], &order);
-    order.lane = 1, order.copy_of = 5;
+    order.lane = 1, order.copy_of = 0;
     copy = m4n_server_reset(server, rows->session[0], &order);
-    order.copy_of = 0;
+    order.copy_of = -1, order.options = M4N_RESET_ADVICE;
+    advice = m4n_server_reset(server, rows->session[0], &order);
+    order.options = 0;
     EXPECT_EQ(m4n_server_reset(server, rows->session[0], &order), 0) << m4n_error_message();
     twice = m4n_server_reset(server, rows->session[0], &order);
     return 0;
   };
   start();
   raw_peer peer(endpoint.c_str());
-  peer.hello(spec, 3);
+  m4n_spec plain = spec;
+  plain.capabilities = 0;
+  peer.hello(plain, 3);
   ASSERT_TRUE(peer.welcome());
   raw_rows rows(spec, 3, M4N_FIRST);
   peer.step(spec, rows.view, 1);
@@ -586,5 +613,6 @@ TEST_F(Server, ResetsAreChecked) {
   EXPECT_EQ(live, M4N_EARG);
   EXPECT_EQ(range, M4N_EARG);
   EXPECT_EQ(copy, M4N_EARG);
+  EXPECT_EQ(advice, M4N_EARG);
   EXPECT_EQ(twice, M4N_EARG);
 }
