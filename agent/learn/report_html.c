@@ -139,8 +139,7 @@ static void metrics(const m4n_report *r, FILE *out) {
   fputs("</p>\n", out);
 }
 
-static void figures(const m4n_report *r, const m4n_report_plot *plots, int n, FILE *out) {
-  (void)r;
+static void figures(const m4n_report_plot *plots, int n, FILE *out) {
   for (int i = 0; i < n; i++) {
     const m4n_report_plot *plot = &plots[i];
     fputs("<h2>", out);
@@ -216,19 +215,28 @@ static void lost(const m4n_report *r, FILE *out) {
 
 static void again(const m4n_report *r, FILE *out) {
   fputs("<h2>How to make it again</h2>\n<pre>", out);
-  fprintf(out,
-          "mamba4net run scenario.yaml --seed %llu --out again    # the scenario below, beside this page\n",
-          (unsigned long long)r->seed);
-  fputs("mamba4net replay .        # plays the event log again and compares every observation, action and "
-        "reward\n"
-        "mamba4net report .        # makes this page from the event log</pre>\n",
-        out);
-  fputs("<p>Every episode is in <code>episodes.csv</code>, the statistics in <code>summary.json</code>, the "
-        "plots' numbers "
-        "and script in <code>plots/</code>.</p>\n",
+  if (r->n_folders == 1) {
+    fprintf(out,
+            "mamba4net run scenario.yaml --seed %llu --out again    # the scenario below, beside this page\n",
+            (unsigned long long)r->seed);
+    fputs("mamba4net replay .        # plays the event log again and compares every observation, action and "
+          "reward\n"
+          "mamba4net report .        # makes this page from the event log",
+          out);
+  } else {
+    fputs("mamba4net report --out again", out);
+    for (int i = 0; i < r->n_folders; i++) {
+      putc(' ', out);
+      m4n_text_html(out, r->folder[i]);
+    }
+  }
+  fputs("</pre>\n<p>Every episode is in <code>episodes.csv</code>, the statistics in "
+        "<code>summary.json</code>, the plots' "
+        "numbers and script in <code>plots/</code>.</p>\n",
         out);
   if (!r->scenario_text[0]) return;
-  fputs("<details><summary>The scenario</summary>\n<pre>", out);
+  fprintf(out, "<details><summary>The scenario%s</summary>\n<pre>",
+          r->n_folders > 1 ? " of the first run" : "");
   m4n_text_html(out, r->scenario_text);
   fputs("</pre></details>\n", out);
 }
@@ -241,7 +249,7 @@ int m4n_report_html(const m4n_report *r, const char *path, const m4n_report_plot
   warnings(r, out);
   findings(r, out);
   metrics(r, out);
-  figures(r, plots, n_plots, out);
+  figures(plots, n_plots, out);
   pairs(r, out);
   lost(r, out);
   again(r, out);
