@@ -28,6 +28,9 @@ namespace {
 
 using bytes = std::vector<uint8_t>;
 
+// Sanitized programs look at every so manyth position.
+const size_t stride = m4n_sanitized() ? 5 : 1;
+
 bytes read_file(const std::string &path) {
   std::ifstream in(path, std::ios::binary);
   return bytes(std::istreambuf_iterator<char>(in), {});
@@ -245,7 +248,7 @@ TEST(Store, ReadsAnyBeginningUpToItsLastWholeRecord) {
   write_log(dir + "/whole", 6);
   bytes whole = read_file(dir + "/whole");
   std::vector<bytes> records = records_of(whole);
-  for (size_t size = 0; size < whole.size(); size++) {
+  for (size_t size = 0; size < whole.size(); size += stride) {
     size_t complete = 0, end = 0;
     while (end + records[complete].size() <= size) end += records[complete++].size();
     reading r = read_log(cut.with(bytes(whole.begin(), whole.begin() + (long)size)));
@@ -267,7 +270,7 @@ TEST(Store, NoFlippedBitChangesAnything) {
   bytes whole = read_file(dir + "/whole");
   size_t last = whole.size() - records_of(whole).back().size(), head = records_of(whole)[0].size(),
          unnoticed = 0;
-  for (size_t at = 0; at < whole.size(); at++) {
+  for (size_t at = 0; at < whole.size(); at += stride) {
     bytes damaged = whole;
     damaged[at] ^= (uint8_t)(1 << at % 8);
     reading r = read_log(bad.with(damaged)); // which compares what it gets
@@ -282,7 +285,7 @@ TEST(Store, NoFlippedBitChangesAnything) {
     ASSERT_NE(where, nullptr);
     EXPECT_LE(strtoull(where + 8, nullptr, 10), at);
   }
-  EXPECT_LT(unnoticed, whole.size() / 100);
+  EXPECT_LT(unnoticed, whole.size() / stride / 100);
 }
 
 TEST(Store, NamesTheOffsetOfABrokenRecord) {
@@ -330,7 +333,7 @@ TEST(Store, SurvivesContentsOfALiar) {
     bytes content = content_of(records[which]);
     for (size_t at = 0; at < content.size(); at++)
       for (uint8_t mask : {0x01, 0x80, 0xff}) {
-        if (which == 2 && at > 400 && at % 7) continue; // columns are all alike
+        if (at % stride || (which == 2 && at > 400 && at % 7)) continue; // columns are all alike
         bytes lie = content;
         lie[at] ^= mask;
         bytes file;
