@@ -425,6 +425,36 @@ TEST(Store, SaysWhatAHeaderCannotHold) {
   EXPECT_EQ(m4n_events_create(&log, (path + "/x").c_str(), &h.header, 1), M4N_ENOTFOUND);
 }
 
+// A simulator that never ends its episode must not eat all memory; the others' episodes are recorded all the same.
+TEST(Store, AnEpisodeWithoutEndIsGivenUp) {
+  std::string path = m4n_temp_dir() + "/events.bin";
+  m4n_spec spec = {};
+  strcpy(spec.task, "endless");
+  m4n_spec_add_obs(&spec, "nodes", M4N_F64, "", 0, 1, 1, -1)->max_rows = M4N_MAX_ROW / 8 - 1;
+  m4n_spec_add_choice(&spec, "which", 2);
+  ASSERT_EQ(m4n_spec_layout(&spec), M4N_OK) << m4n_error_message();
+  const char *policy = "p";
+  m4n_events_header header = {spec, 1, 1, &policy, ""};
+  m4n_events *log;
+  ASSERT_EQ(m4n_events_create(&log, path.c_str(), &header, 1), M4N_OK);
+  std::vector<uint64_t> obs(spec.obs_size / 8), action(1); // no nodes: little to write, a megabyte to read
+  m4n_reset order = {};
+  for (int steps : {2000, 3}) {
+    m4n_events_begin(log, 0, 0, &order, "", (uint8_t *)obs.data(), 0);
+    for (int t = 1; t <= steps; t++) {
+      m4n_events_action(log, 0, (uint8_t *)action.data(), 0, 0);
+      m4n_events_result(log, 0, (uint8_t *)obs.data(), 0, nullptr, 0, t == steps ? M4N_TERMINATED : 0,
+                        nullptr);
+    }
+  }
+  EXPECT_EQ(m4n_events_close(log), M4N_EFORMAT);
+  EXPECT_NE(strstr(m4n_error_message(), "after 1024 decisions"), nullptr) << m4n_error_message();
+  reading r = read_log(path, false);
+  EXPECT_EQ(r.status, M4N_OK);
+  EXPECT_EQ(r.episodes.size(), 1u);
+  EXPECT_TRUE(r.truncated); // an episode is missing
+}
+
 // Buffers are made and grow while a run begins; from then on steps and episodes cost no allocation.
 TEST(Store, AllocatesPerBufferNotPerStep) {
   if (m4n_sanitized()) GTEST_SKIP() << "allocations are counted without sanitizers only";
