@@ -10,14 +10,15 @@ fail() {
   exit 1
 }
 
+# No pipes into grep -q below: it leaves at the first match, and pipefail would take the broken pipe for an answer.
 installed() {
   [ "$(dpkg-query -W -f '${db:Status-Status}' "$1" 2>/dev/null)" = installed ] ||
     # A virtual name, as pkg-config is on newer releases.
-    dpkg-query -W -f '${db:Status-Status} ${Provides}\n' 2>/dev/null | grep -qE "^installed (.*[ ,])?$1( |,|$)"
+    grep -qE "^installed (.*[ ,])?$1( |,|$)" <<<"$(dpkg-query -W -f '${db:Status-Status} ${Provides}\n' 2>/dev/null)"
 }
 
 available() {
-  LC_ALL=C apt-cache policy "$1" 2>/dev/null | grep -q 'Candidate: [^(]'
+  grep -q 'Candidate: [^(]' <<<"$(LC_ALL=C apt-cache policy "$1" 2>/dev/null)"
 }
 
 # The names of the packages of a list that are missing, alternatives resolved.
