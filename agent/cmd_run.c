@@ -73,7 +73,7 @@ int m4n_cmd_run(int argc, char **argv) {
        0, 0},
       {"out", "DIR", "folder of the run (default: runs/<name>-<UTC time>)", M4N_OPTION_TEXT, &out, 0, 0},
       {"seed", "N", "the same as --set seed=N", M4N_OPTION_TEXT, &seed, 0, 0},
-      {"threads", "N", "threads (default: one a processor)", M4N_OPTION_INT, &threads, 1, 1024},
+      {"threads", "N", "threads (default: one a processor)", M4N_OPTION_INT, &threads, 1, 256},
       {"json", NULL, "summary.json on standard output in place of the table", M4N_OPTION_FLAG, &json, 0, 0},
       {"quiet", NULL, "no progress, only warnings", M4N_OPTION_FLAG, &quiet, 0, 0},
       {"help-keys", NULL, "every key of a scenario: meaning, values, default", M4N_OPTION_FLAG, &help_keys, 0,

@@ -9,6 +9,8 @@
 #include "kernels/base/log.h"
 #include "kernels/base/status.h"
 
+enum { MANY_LANES = 1024 }; // several simulators of the usual size
+
 static const m4n_usage usage = {"serve", "[SCENARIO]",
                                 "With a SCENARIO: evaluates its policies on whoever connects (mamba4net sim, "
                                 "or any simulator that speaks\n"
@@ -34,22 +36,24 @@ static int evaluate(const m4n_scenario *scenario, const char *uri, const char *o
   return m4n_evaluation_close(&evaluation, m4n_evaluation_serve(&evaluation, &m4n_interrupted));
 }
 
-static int stay(const m4n_serve_options *o, const char *uri, bool lockstep) {
+static int stay(m4n_serve_options o, const char *uri, bool lockstep, int threads) {
   m4n_serve *serve;
   m4n_server *server;
   const m4n_server_options options = {
-      .endpoint = uri, .slots = o->slots, .lockstep = lockstep, .policy = o->policy[0]};
+      .endpoint = uri, .slots = o.slots, .lockstep = lockstep, .policy = o.policy[0]};
   M4N_TRY(m4n_server_open(&server, &options));
-  int status = m4n_serve_open(&serve, o);
+  int status = m4n_pool_open(&o.pool, threads);
+  if (!status) status = m4n_serve_open(&serve, &o);
   if (!status) {
     m4n_serve_stats stats;
     m4n_server_owner owner = m4n_serve_owner(serve);
-    m4n_log(M4N_LOG_INFO, "serving policy '%s' at %s", o->policy[0], m4n_server_endpoint(server));
+    m4n_log(M4N_LOG_INFO, "serving policy '%s' at %s", o.policy[0], m4n_server_endpoint(server));
     status = m4n_server_run(server, &owner, &m4n_interrupted);
     m4n_serve_close(serve, &stats);
     m4n_log(M4N_LOG_INFO, "%lld episodes, %lld decisions", (long long)stats.finished,
             (long long)stats.decisions);
   }
+  if (o.pool) m4n_pool_close(o.pool);
   m4n_server_close(server);
   return status == M4N_ECANCELLED ? M4N_OK : status;
 }
@@ -57,7 +61,7 @@ static int stay(const m4n_serve_options *o, const char *uri, bool lockstep) {
 int m4n_cmd_serve(int argc, char **argv) {
   m4n_option_list sets = {0};
   const char *out = NULL, *seed = NULL, *endpoint = NULL, *policy = NULL, *fallback = NULL;
-  int64_t threads = 0, lanes = 1024, decide_ms = 500;
+  int64_t threads = 0, lanes = 0, decide_ms = 0;
   bool json = false, quiet = false, lockstep = false;
   const m4n_option options[] = {
       {"policy", "NAME", "stay, and answer everybody with this policy", M4N_OPTION_TEXT, &policy, 0, 0},
@@ -68,7 +72,7 @@ int m4n_cmd_serve(int argc, char **argv) {
        0, 0},
       {"out", "DIR", "folder of the run (default: runs/<name>-<UTC time>)", M4N_OPTION_TEXT, &out, 0, 0},
       {"seed", "N", "seed of the episodes", M4N_OPTION_TEXT, &seed, 0, 0},
-      {"threads", "N", "threads (default: one a processor)", M4N_OPTION_INT, &threads, 1, 1024},
+      {"threads", "N", "threads (default: one a processor)", M4N_OPTION_INT, &threads, 1, 256},
       {"fallback", "NAME", "with --policy: answers when the policy is late", M4N_OPTION_TEXT, &fallback, 0,
        0},
       {"decide-ms", "N", "with --fallback: late is after so long (default: 500)", M4N_OPTION_INT, &decide_ms,
@@ -82,6 +86,12 @@ int m4n_cmd_serve(int argc, char **argv) {
   if (arguments.helped) return M4N_OK;
   if (!arguments.n == !policy)
     return m4n_fail(M4N_EARG, "expected a SCENARIO or --policy NAME (see mamba4net serve --help)");
+  if (policy && (sets.n || out || json))
+    return m4n_fail(M4N_EARG, "--set, --out and --json belong to a SCENARIO (see mamba4net serve --help)");
+  if (!policy && (fallback || decide_ms || lockstep))
+    return m4n_fail(M4N_EARG,
+                    "--fallback, --decide-ms and --lockstep belong to --policy; a scenario has "
+                    "bridge.fallback, bridge.decide_ms and bridge.mode (see mamba4net serve --help)");
   if (quiet) m4n_log_set_level(M4N_LOG_WARN);
 
   char *uri = NULL;
@@ -97,14 +107,15 @@ int m4n_cmd_serve(int argc, char **argv) {
                                      .n_policies = 1,
                                      .episodes = -1,
                                      .seed = number,
-                                     .slots = (int)lanes,
+                                     .slots = lanes ? (int)lanes : MANY_LANES,
                                      .fallback = fallback,
-                                     .decide_ms = (int)decide_ms};
-    status = stay(&serve, uri, lockstep);
+                                     .decide_ms = decide_ms ? (int)decide_ms : 500};
+    status = stay(serve, uri, lockstep, (int)threads);
   } else {
     m4n_scenario *scenario;
     M4N_TRY(m4n_options_scenario(&scenario, arguments.item[0], &sets, seed));
     status = m4n_options_endpoint(&uri, endpoint, scenario);
+    if (!lanes) lanes = scenario->bridge.lanes > MANY_LANES ? scenario->bridge.lanes : MANY_LANES;
     if (!status) status = evaluate(scenario, uri, out, (int)lanes, (int)threads, json);
     m4n_scenario_free(scenario);
   }

@@ -126,6 +126,8 @@ TEST(Usage, WhatIsWrongIsSaidInOneLine) {
                           {{"serve", "--policy", "bba", "--fallback", "bbr"}, "no policy 'bbr'"},
                           {{"serve", "--policy", "bba", "--endpoint", "udp://x"}, "endpoint 'udp://x'"},
                           {{"serve", "--policy", "bba", "--endpoint", "tcp://0.0.0.0:5555"}, "loopback"},
+                          {{"serve", "--policy", "bba", "--out", "x"}, "belong to a SCENARIO"},
+                          {{"serve", "x.yaml", "--fallback", "bba"}, "belong to --policy"},
                           {{"sim"}, "expected SCENARIO"},
                           {{"sim", "/nowhere/x.yaml"}, "cannot open"},
                           {{"report"}, "expected DIR"},
