@@ -7,13 +7,13 @@
 #include "kernels/base/log.h"
 #include "kernels/base/status.h"
 
-static const m4n_usage usage = {"bench", "[GROUP…]",
-                                "Groups: sim (environment steps), bridge (the loop over ZeroMQ), policy "
-                                "(decisions); without one, all of them.\n"
-                                "Every figure is the best of several passes, beside what the machine can do "
-                                "at best in the same run (the limit)\n"
-                                "and the share of it that is reached. The world is abr on the demo data.\n",
-                                0, 8};
+static const m4n_usage usage = {
+    "bench", "[GROUP…]",
+    "Groups: sim (environment steps), bridge (the loop over ZeroMQ), policy (decisions); without\n"
+    "one, all of them. Every figure is the best of several passes, beside what the machine can do\n"
+    "at best in the same run (the limit) and the share of it that is reached. The world is abr on\n"
+    "the demo data.\n",
+    0, 8};
 
 static const char *traces, *video;
 

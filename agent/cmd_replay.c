@@ -11,11 +11,10 @@
 
 static const m4n_usage usage = {
     "replay", "DIR",
-    "Re-runs every episode of DIR/events.bin as DIR/scenario.yaml describes it, simulator and policies "
-    "without the\n"
-    "bridge, and compares every observation, action, reward, figure and flag bit for bit. Exit status 0 if "
-    "all are\n"
-    "the same; 1 with the first difference: policy, episode, step, field and both values.\n",
+    "Re-runs every episode of DIR/events.bin as DIR/scenario.yaml describes it, simulator and\n"
+    "policies without the bridge, and compares every observation, action, reward, figure and flag\n"
+    "bit for bit. Exit status 0 if all are the same; 1 with the first difference: policy, episode,\n"
+    "step, field and both values.\n",
     1, 1};
 
 static int replay(const char *folder, const m4n_option_list *sets, m4n_replay_counts *counts) {

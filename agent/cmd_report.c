@@ -8,13 +8,12 @@
 #include "kernels/base/log.h"
 #include "kernels/base/status.h"
 
-static const m4n_usage usage = {"report", "DIR…",
-                                "Reads events.bin of a run's folder and writes episodes.csv, summary.json "
-                                "and report.html there, or into --out.\n"
-                                "With several folders their policies are compared by episode, as "
-                                "\"folder/policy\"; then --out is needed, and\n"
-                                "tasks and rewards must agree.\n",
-                                1, M4N_OPTION_MOST};
+static const m4n_usage usage = {
+    "report", "DIR…",
+    "Reads events.bin of a run's folder and writes episodes.csv, summary.json and report.html\n"
+    "there, or into --out. With several folders their policies are compared by episode, as\n"
+    "\"folder/policy\"; then --out is needed, and tasks and rewards must agree.\n",
+    1, M4N_OPTION_MOST};
 
 int m4n_cmd_report(int argc, char **argv) {
   const char *out = NULL;

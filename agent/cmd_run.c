@@ -14,12 +14,12 @@
 
 static const m4n_usage usage = {
     "run", "SCENARIO",
-    "Plays every policy of the scenario on every trace of its set, agent and simulator in this process, and "
-    "writes\n"
-    "the run's folder: scenario.yaml (as resolved), events.bin (every observation, action and reward), "
-    "episodes.csv,\n"
-    "summary.json, report.html, log.jsonl. The table goes to standard output.\n\n"
-    "The results depend on the scenario and its seed alone, not on threads, lanes or the endpoint.\n"
+    "Plays every policy of the scenario on every trace of its set, agent and simulator in this\n"
+    "process, and writes the run's folder: scenario.yaml (as resolved), events.bin (every\n"
+    "observation, action and reward), episodes.csv, summary.json, report.html, log.jsonl.\n"
+    "The table goes to standard output.\n"
+    "\n"
+    "The results depend on the scenario and its seed alone, not on threads, lanes or endpoint.\n"
     "Interrupted, the run leaves what it recorded so far in events.bin, for `mamba4net report`.\n",
     0, 1};
 

@@ -11,15 +11,15 @@
 
 enum { MANY_LANES = 1024 }; // several simulators of the usual size
 
-static const m4n_usage usage = {"serve", "[SCENARIO]",
-                                "With a SCENARIO: evaluates its policies on whoever connects (mamba4net sim, "
-                                "or any simulator that speaks\n"
-                                "bridge/PROTOCOL.md), writes the run's folder as `run` does, and exits.\n"
-                                "With --policy: answers every simulator with that policy until SIGINT or "
-                                "SIGTERM; that is its usual end, with\n"
-                                "exit status 0. Nothing is recorded.\n\n"
-                                "Only this machine can connect: tcp is refused beyond loopback.\n",
-                                0, 1};
+static const m4n_usage usage = {
+    "serve", "[SCENARIO]",
+    "With a SCENARIO: evaluates its policies on whoever connects (mamba4net sim, or any simulator\n"
+    "that speaks bridge/PROTOCOL.md), writes the run's folder as `run` does, and exits.\n"
+    "With --policy: answers every simulator with that policy until SIGINT or SIGTERM; that is its\n"
+    "usual end, with exit status 0. Nothing is recorded.\n"
+    "\n"
+    "Only this machine can connect: tcp is refused beyond loopback.\n",
+    0, 1};
 
 static int evaluate(const m4n_scenario *scenario, const char *uri, const char *out, int lanes, int threads,
                     bool json) {

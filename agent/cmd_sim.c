@@ -10,9 +10,9 @@
 
 static const m4n_usage usage = {
     "sim", "SCENARIO",
-    "Opens the scenario's world and plays it against the agent at bridge.endpoint (mamba4net serve, or "
-    "anybody who\n"
-    "speaks bridge/PROTOCOL.md) until the agent has enough. The agent says which episodes are played.\n",
+    "Opens the scenario's world and plays it against the agent at bridge.endpoint (mamba4net\n"
+    "serve, or anybody who speaks bridge/PROTOCOL.md) until the agent has enough. The agent says\n"
+    "which episodes are played.\n",
     1, 1};
 
 int m4n_cmd_sim(int argc, char **argv) {

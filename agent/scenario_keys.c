@@ -217,6 +217,10 @@ void m4n_key_list(const char *prefix, char *out, size_t size) {
   }
 }
 
+bool m4n_key_is_word(const m4n_key *key, const char *text) {
+  return key->word && !strcmp(key->word, text);
+}
+
 // ---- checking a value
 
 static int refuse(const m4n_key *key, const char *text, const char *file, long line, const char *expected) {
@@ -270,7 +274,7 @@ static int check_policy(const char *text, const m4n_key *key, const char *file, 
 }
 
 int m4n_key_check(const m4n_key *key, const char *text, bool plain, const char *file, long line) {
-  if (key->word && plain && !strcmp(text, key->word)) return M4N_OK;
+  if (plain && m4n_key_is_word(key, text)) return M4N_OK;
   switch (key->type) {
   case M4N_KEY_INT:
   case M4N_KEY_NUMBER:

@@ -10,6 +10,9 @@
 #include <stddef.h>
 #include <stdio.h>
 
+#include "agent/scenario.h"
+#include "kernels/base/arena.h"
+
 #ifdef __cplusplus
 extern "C" {
 #endif
@@ -57,6 +60,12 @@ void m4n_key_list(const char *prefix, char *out, size_t size);
 /* Whether `text` (a scalar, or an item of a list) is a value of the key; `plain` is false if it was quoted.
  * If not, EARG or EFORMAT with what was expected, naming `file`, `line` and the key. */
 int m4n_key_check(const m4n_key *key, const char *text, bool plain, const char *file, long line);
+
+/* Whether `text` is the key's word, which stands in place of a value. */
+bool m4n_key_is_word(const m4n_key *key, const char *text);
+
+/* A document that has every key and was checked, into the struct; what that points to lies in `memory`. */
+int m4n_keys_load(m4n_scenario *scenario, m4n_arena *memory, const char *resolved);
 
 /* The table for people, as text or as the Markdown table of scenarios/README.md. */
 void m4n_key_print(FILE *out, bool markdown);

@@ -14,6 +14,7 @@ typedef struct world {
   struct world *next;
   m4n_spec spec;
   uint64_t hash;
+  int sessions; // simulators that play it now
   m4n_plan plan;
   m4n_decider *decider[]; // [n_policies]
 } world;
@@ -57,8 +58,10 @@ static int count_episodes(const m4n_serve *s, const m4n_spec *spec, int64_t *epi
     *episodes = INT64_MAX;
   else if (s->o.episodes)
     *episodes = s->o.episodes;
-  else if (has)
+  else if (has && has[s->o.set] <= 1e9)
     *episodes = (int64_t)has[s->o.set];
+  else if (has)
+    return m4n_fail(M4N_EARG, "the simulator has %g episodes: set evaluate.episodes", has[s->o.set]);
   else
     return m4n_fail(M4N_EARG, "the simulator does not say how many episodes it has: set evaluate.episodes");
   return M4N_OK;
@@ -151,21 +154,6 @@ static bool is_idle(const m4n_serve *s, const m4n_session *session) {
   return true;
 }
 
-static int began(void *self, m4n_server *server, m4n_session *session) {
-  m4n_serve *s = self;
-  world *w = NULL;
-  M4N_TRY(find_world(s, &w, session->spec));
-  session->owner = w;
-  for (int32_t i = session->first_slot; i < session->first_slot + session->lanes; i++) {
-    s->slots[i] = (slot){.session = session};
-    M4N_TRY(give(s, server, w, i));
-  }
-  if (is_idle(s, session)) m4n_server_done(server, session);
-  m4n_log(M4N_LOG_DEBUG, "simulator %s %s with %d lanes", session->simulator, session->version,
-          session->lanes);
-  return M4N_OK;
-}
-
 // The slot's lane was lost: its episode goes to another lane, and only one that nobody could finish is recorded so.
 static void lose(m4n_serve *s, world *w, int32_t index) {
   slot *l = &s->slots[index];
@@ -189,15 +177,48 @@ static void share_out(m4n_serve *s, m4n_server *server, world *w) {
   }
 }
 
+// A server that stays forgets worlds that nobody plays: strangers may come with any number of them.
+static void leave_world(m4n_serve *s, world *w) {
+  if (--w->sessions || s->o.episodes >= 0) return;
+  world **at = &s->worlds;
+  while (*at != w) at = &(*at)->next;
+  *at = w->next;
+  s->stats.finished += w->plan.done;
+  s->stats.given_up += w->plan.given_up;
+  close_world(s, w);
+}
+
 static void ended(void *self, m4n_server *server, m4n_session *session, bool lost) {
   m4n_serve *s = self;
   world *w = session->owner;
   if (lost) m4n_log(M4N_LOG_WARN, "lost the simulator %s with %d lanes", session->simulator, session->lanes);
   for (int32_t i = session->first_slot; i < session->first_slot + session->lanes; i++) {
-    if (w) lose(s, w, i);
+    lose(s, w, i);
     s->slots[i] = (slot){0};
   }
-  if (w) share_out(s, server, w);
+  share_out(s, server, w);
+  leave_world(s, w);
+}
+
+static int began(void *self, m4n_server *server, m4n_session *session) {
+  m4n_serve *s = self;
+  world *w = NULL;
+  int status = find_world(s, &w, session->spec);
+  if (status) return status;
+  w->sessions++;
+  session->owner = w;
+  for (int32_t i = session->first_slot; i < session->first_slot + session->lanes; i++)
+    s->slots[i] = (slot){.session = session};
+  for (int32_t i = session->first_slot; i < session->first_slot + session->lanes && !status; i++)
+    status = give(s, server, w, i);
+  if (status) {
+    ended(s, server, session, false); // it never began for the server, which will not say so
+    return status;
+  }
+  if (is_idle(s, session)) m4n_server_done(server, session);
+  m4n_log(M4N_LOG_DEBUG, "simulator %s %s with %d lanes", session->simulator, session->version,
+          session->lanes);
+  return M4N_OK;
 }
 
 static bool finished(void *self) {
@@ -323,14 +344,12 @@ int m4n_serve_close(m4n_serve *serve, m4n_serve_stats *stats) {
   if (!serve) return M4N_OK;
   m4n_serve *s = serve;
   if (s->worlds) m4n_progress_end(&s->progress);
-  if (stats) {
-    *stats = s->stats;
-    for (world *w = s->worlds; w; w = w->next) {
-      stats->planned = s->o.episodes < 0 ? -1 : m4n_plan_jobs(&w->plan);
-      stats->finished += w->plan.done;
-      stats->given_up += w->plan.given_up;
-    }
+  for (const world *w = s->worlds; w; w = w->next) {
+    s->stats.planned = s->o.episodes < 0 ? -1 : m4n_plan_jobs(&w->plan);
+    s->stats.finished += w->plan.done;
+    s->stats.given_up += w->plan.given_up;
   }
+  if (stats) *stats = s->stats;
   if (s->events && m4n_events_close(s->events)) fail_here(s);
   for (world *w = s->worlds, *next; w; w = next) {
     next = w->next;
