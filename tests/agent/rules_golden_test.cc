@@ -1,6 +1,7 @@
 // Rules in the simulator: the published programs' levels, chunk by chunk, and their QoE on every test trace.
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <cmath>
 #include <cstddef>
 #include <cstdio>

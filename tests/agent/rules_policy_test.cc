@@ -1,4 +1,6 @@
 // Registry, refusals, batches, slots and threads.
+#include <algorithm>
+
 #include "tests/agent/abr_rows.h"
 
 #include "kernels/base/pool.h"

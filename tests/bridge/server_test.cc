@@ -2,6 +2,7 @@
 // served as if nothing had happened.
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <chrono>
 #include <cmath>
 #include <map>

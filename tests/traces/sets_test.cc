@@ -1,4 +1,6 @@
 // The real sets against the table of the data folder's README: counts, durations, means.
+#include <algorithm>
+
 #include "kernels/base/file.h"
 #include "tests/support/paths.h"
 #include "tests/traces/parsed.h"
