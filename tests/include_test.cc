@@ -116,11 +116,9 @@ TEST(Includes, LibrariesStayInTheirFolders) {
 }
 
 TEST(Includes, OursAreQuotedFromTheTop) {
-  for (const Include &i : includes()) {
-    if (!i.quoted) continue;
-    EXPECT_TRUE(fs::exists(fs::path(M4N_SOURCE_DIR) / i.header) || i.header.find('/') == std::string::npos)
-        << i.file << ":" << i.line << ": " << i.header << " is not a path from the top";
-  }
+  const Strings top = {"kernels/", "traces/", "sim/", "bridge/", "agent/"};
+  for (const Include &i : includes())
+    EXPECT_EQ(i.quoted, any(top, i.header)) << i.file << ":" << i.line << " includes " << i.header;
 }
 
 } // namespace
