@@ -8,7 +8,7 @@
 /* ---- rows: pieces of the plan's own size, then of 64, then of 16, then a padded rest ----------------------------------------- */
 
 typedef struct piece {
-  int first, count, size; /* rows [first, first + count); size is an M4N_ROWS_… */
+  int first, count, size; /* rows [first, first + count); size is an M4N_ROWS_…, 16 for fewer, too */
 } piece;
 
 /* Of `rows` rows, how many pieces there are of each size (the padded one counts as one of 16). */
@@ -33,8 +33,7 @@ static piece piece_at(const pieces *c, int rows, int index) {
   int first = c->main * c->main_rows;
   if (index < c->sixty_four) return (piece){first + 64 * index, 64, M4N_ROWS_64};
   first += 64 * c->sixty_four + M4N_PIECE * (index - c->sixty_four);
-  if (rows - first >= M4N_PIECE) return (piece){first, M4N_PIECE, M4N_ROWS_16};
-  return (piece){first, rows - first, M4N_ROWS_PADDED};
+  return (piece){first, m4n_min(M4N_PIECE, rows - first), M4N_ROWS_16};
 }
 
 /* ---- x on its way to the library ------------------------------------------------------------------------------------------------ */
@@ -109,12 +108,12 @@ static void convert_rows(m4n_stream *s, const m4n_cpu_linear *l, const m4n_real 
 }
 
 /* The last rows, fewer than 16, into scratch with zeros below. */
-static void pad_rows(m4n_real *to, const m4n_real *x, int first, int rows, int width, int ld) {
+static void pad_rows(m4n_real *to, int to_ld, const m4n_real *x, int first, int rows, int width, int ld) {
   for (int i = 0; i < M4N_PIECE; i++)
     if (first + i < rows)
-      memcpy(to + (size_t)i * width, x + (size_t)(first + i) * ld, (size_t)width * sizeof *to);
+      memcpy(to + (size_t)i * to_ld, x + (size_t)(first + i) * ld, (size_t)width * sizeof *to);
     else
-      memset(to + (size_t)i * width, 0, (size_t)width * sizeof *to);
+      memset(to + (size_t)i * to_ld, 0, (size_t)width * sizeof *to);
 }
 
 /* ---- products with weights: the forward, and dx ----------------------------------------------------------------------------------- */
@@ -157,14 +156,15 @@ static const void *column_weights(const multiply *a, int column, int width, m4n_
 }
 
 /* From a thread's result to y: int8 sums take off the 128 of x and get their scales. */
-static void put_rows(const multiply *a, const void *result, const piece *rows, int first, int width) {
+static void put_rows(const multiply *a, const void *result, const piece *rows, int first, int width,
+                     int add) {
   const m4n_cpu_linear *l = a->plan;
   const int int8 = !a->back && l->linear.shape.format == M4N_W_INT8;
   const m4n_real *scale = (const m4n_real *)(const void *)(a->w + l->at_scale) + first;
   const int32_t *sum = (const int32_t *)(const void *)(a->w + l->at_sum) + first;
   for (int i = 0; i < rows->count; i++) {
-    const m4n_real *real = (const m4n_real *)result + (size_t)i * a->p->column;
-    const int32_t *whole = (const int32_t *)result + (size_t)i * a->p->column;
+    const m4n_real *real = (const m4n_real *)result + (size_t)i * a->p->y_ld;
+    const int32_t *whole = (const int32_t *)result + (size_t)i * a->p->y_ld;
     m4n_real *y = a->y + (size_t)(rows->first + i) * a->y_ld + first, value[64];
     const m4n_real of_row = int8 ? l->work->row_scale[rows->first + i] : 1;
     for (int at = 0; at < width; at += 64) {
@@ -175,8 +175,19 @@ static void put_rows(const multiply *a, const void *result, const piece *rows, i
         else
           value[c] = int8 ? of_row * scale[at + c] * real[at + c] : real[at + c];
       }
-      for (int c = 0; c < count; c++) y[at + c] = a->add ? y[at + c] + value[c] : value[c];
+      for (int c = 0; c < count; c++) y[at + c] = add ? y[at + c] + value[c] : value[c];
     }
+  }
+}
+
+/* y's rows into a thread's result, zeros below. */
+static void take_rows(const multiply *a, void *result, const piece *rows, int first, int width) {
+  for (int i = 0; i < M4N_PIECE; i++) {
+    m4n_real *to = (m4n_real *)result + (size_t)i * a->p->y_ld;
+    if (i < rows->count)
+      memcpy(to, a->y + (size_t)(rows->first + i) * a->y_ld + first, (size_t)width * sizeof *to);
+    else
+      memset(to, 0, (size_t)width * sizeof *to);
   }
 }
 
@@ -187,14 +198,17 @@ static void multiply_tile(void *self, int index) {
   const int width = m4n_min(p->column, p->N - first), end = width != p->column;
   const piece rows = piece_at(&a->pieces, a->rows, index / p->columns);
   char *scratch = a->plan->work->tile[thread];
-  const size_t result = ((size_t)p->rows[M4N_ROWS_MAIN] * p->column * sizeof(m4n_real) + 63) / 64 * 64;
-  const void *w = column_weights(a, column, width, (m4n_real *)(void *)(scratch + result));
-  const int padded = rows.size == M4N_ROWS_PADDED;
+  const void *w = column_weights(a, column, width, (m4n_real *)(void *)(scratch + p->result));
+  const int padded = rows.count < M4N_PIECE;
   const void *x = padded ? a->tail : a->x + (size_t)rows.first * a->x_ld * a->x_size;
-  // int8 sums always, and rows that are not there, go by way of scratch.
-  if (padded || (!a->back && a->plan->linear.shape.format == M4N_W_INT8)) {
-    m4n_gemm_run(p->gemm[rows.size][0][end], thread, scratch, x, w);
-    put_rows(a, scratch, &rows, first, width);
+  // int8 sums always, and rows that are not there, go by way of scratch. A sum that begins with y has y there too: added
+  // afterwards, it would be rounded in another order than in a full piece.
+  const int whole = !a->back && a->plan->linear.shape.format == M4N_W_INT8;
+  if (padded || whole) {
+    const int add = a->add && !whole;
+    if (add) take_rows(a, scratch, &rows, first, width);
+    m4n_gemm_run(p->gemm[rows.size][add][end], thread, scratch, x, w);
+    put_rows(a, scratch, &rows, first, width, whole && a->add);
   } else {
     m4n_gemm_run(p->gemm[rows.size][a->add][end], thread, a->y + (size_t)rows.first * a->y_ld + first, x, w);
   }
@@ -217,7 +231,7 @@ static void run_product(m4n_stream *s, multiply *a, const m4n_real *x, int width
     a->tail = a->x + (size_t)last * a->x_ld * a->x_size;
   } else {
     a->x = (const char *)x, a->x_ld = ld, a->x_size = sizeof *x, a->tail = work->tail;
-    if (last < a->rows) pad_rows(work->tail, x, last, a->rows, width, ld);
+    if (last < a->rows) pad_rows(work->tail, ld, x, last, a->rows, width, ld);
   }
   m4n_cpu_run(s, count_of(&a->pieces) * a->p->columns, multiply_tile, a);
 }
@@ -275,8 +289,8 @@ void M4N_CPU(linear_bwd_w)(m4n_stream *s, m4n_real *dw, const m4n_real *dy, cons
   m4n_real *tail = l->work->tail;
   a.x_tail = tail, a.dy_tail = tail + (size_t)M4N_PIECE * n->in;
   if (last < rows) {
-    pad_rows(tail, x, last, rows, n->in, n->x_ld);
-    pad_rows(tail + (size_t)M4N_PIECE * n->in, dy, last, rows, n->out, n->y_ld);
+    pad_rows(tail, n->in, x, last, rows, n->in, n->x_ld);
+    pad_rows(tail + (size_t)M4N_PIECE * n->in, n->out, dy, last, rows, n->out, n->y_ld);
   }
   if (l->copy_x) {
     convert_rows(s, l, x, rows, n->in, n->x_ld);

@@ -14,16 +14,18 @@ enum { M4N_PIECE = 16 }; /* the smallest number of rows */
 enum {
   M4N_ROWS_MAIN,
   M4N_ROWS_64,
-  M4N_ROWS_16,
-  M4N_ROWS_PADDED,
+  M4N_ROWS_16, /* also for a rest of fewer rows, from scratch to scratch at the distances of x and y: it must be the very
+                  same product, since with other distances the library sums in another order */
   M4N_ROW_SIZES
-}; /* PADDED: 16, from scratch to scratch */
+};
 
 /* y[rows][N] = x[rows][K]·w: the forward, or dx from dy. */
 typedef struct m4n_product {
   int N, K;            /* K as x is handed to the library: `in` or `out`, padded for bf16 and int8 */
   int column, columns; /* width of a tile of columns (the last may be narrower), and their number */
   int rows[M4N_ROW_SIZES];
+  int y_ld;      /* of the products: y's, or a column's where everything goes by way of scratch */
+  size_t result; /* bytes of that scratch */
   m4n_gemm *gemm[M4N_ROW_SIZES][2][2]; /* [piece][add][0: full width, 1: the last column] */
   size_t packed;                       /* bytes of a full column's packed weights; 0: plain weights */
 } m4n_product;

@@ -66,19 +66,20 @@ static int open_product(m4n_product *p, m4n_gemm_library *library, const m4n_gem
   p->column = column_width(p->K) < p->N ? column_width(p->K) : p->N;
   p->columns = ceil_div(p->N, p->column);
   p->rows[M4N_ROWS_MAIN] = main_rows(max_rows);
-  p->rows[M4N_ROWS_64] = 64, p->rows[M4N_ROWS_16] = p->rows[M4N_ROWS_PADDED] = M4N_PIECE;
+  p->rows[M4N_ROWS_64] = 64, p->rows[M4N_ROWS_16] = M4N_PIECE;
+  p->y_ld = dense_y ? p->column : plain->y_ld;
+  // What goes by way of a thread's scratch: all pieces, or the one that is not full.
+  p->result =
+      align((size_t)(dense_y ? p->rows[M4N_ROWS_MAIN] : M4N_PIECE) * (size_t)p->y_ld * sizeof(m4n_real));
   const int last = p->N - (p->columns - 1) * p->column;
   for (int end = 0; end < 1 + (last != p->column); end++) {
     const m4n_gemm *order = NULL; // all products of a column read the same packed weights
     for (int piece = 0; piece < M4N_ROW_SIZES; piece++)
       for (int add = 0; add < 2; add++) {
-        const bool padded = piece == M4N_ROWS_PADDED;
         if (piece == M4N_ROWS_64 && p->rows[M4N_ROWS_MAIN] <= 64) continue;
-        if (add && (padded || dense_y)) continue; // added to y on the way out of scratch
+        if (add && dense_y) continue; // added to y on the way out of scratch
         m4n_gemm_shape shape = *plain;
-        shape.M = p->rows[piece], shape.N = end ? last : p->column, shape.add = add;
-        if (padded) shape.x_ld = shape.K;
-        if (padded || dense_y) shape.y_ld = p->column;
+        shape.M = p->rows[piece], shape.N = end ? last : p->column, shape.add = add, shape.y_ld = p->y_ld;
         if (!shape.w_ld) shape.w_ld = shape.w_transposed ? shape.K : shape.N;
         M4N_TRY(m4n_gemm_open(&p->gemm[piece][add][end], library, &shape, order));
         if (!order) order = p->gemm[piece][add][end];
@@ -170,7 +171,8 @@ static int make(m4n_cpu_linear *l) {
 
   const size_t width = largest((size_t)in, s->grads ? (size_t)out : 0), real = sizeof(m4n_real);
   if (l->copy_x) M4N_TRY(grow(&work->rows, &work->rows_bytes, (size_t)rows * width * m4n_x_size(l->type)));
-  M4N_TRY(grow(&work->tail, &work->tail_bytes, M4N_PIECE * ((size_t)s->in + (size_t)s->out) * real));
+  M4N_TRY(grow(&work->tail, &work->tail_bytes,
+               M4N_PIECE * ((size_t)s->x_ld + (size_t)s->in + (size_t)s->y_ld) * real));
   if (s->format == M4N_W_INT8) {
     void *scale = work->row_scale;
     M4N_TRY(grow(&scale, &work->scale_bytes, (size_t)rows * real));
@@ -178,9 +180,8 @@ static int make(m4n_cpu_linear *l) {
   }
   // A thread's tile: a result of the largest piece, or a column of weights on its way into or out of the packed form.
   const size_t column = (size_t)largest((size_t)l->forward.column, (size_t)l->back.column);
-  const size_t result = (size_t)l->forward.rows[M4N_ROWS_MAIN] * column * real,
-               weights = s->format == M4N_W_REAL ? 0 : column * width * real;
-  return grow_tiles(work, align(result) + align(weights));
+  const size_t weights = s->format == M4N_W_REAL ? 0 : column * width * real;
+  return grow_tiles(work, largest(l->forward.result, l->back.result) + align(weights));
 }
 
 static void close_plan(m4n_cpu_linear *l) {
