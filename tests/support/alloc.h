@@ -7,6 +7,10 @@
 // Allocations of this process so far; constant 0 where a sanitizer owns the allocator (the release build counts).
 int64_t m4n_allocations(void);
 
+// Those that code linked into the test program asked for itself: libraries that allocate inside a call (oneDNN does, in
+// every product) are left out.
+int64_t m4n_own_allocations(void);
+
 // True under a sanitizer: everything is several times slower, and tests may look at a part of their cases.
 constexpr bool m4n_sanitized() {
 #if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
