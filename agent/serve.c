@@ -228,12 +228,20 @@ static bool finished(void *self) {
 
 // ---- rows
 
+static const uint8_t *advice_of(const world *w, const m4n_rows *rows, int32_t r) {
+  return rows->advice && rows->advised[r] ? rows->advice + (size_t)r * w->spec.act_size : NULL;
+}
+
 static void record_row(m4n_serve *s, const world *w, const m4n_rows *rows, int32_t r, const slot *l) {
   size_t i = (size_t)r;
   const m4n_spec *spec = &w->spec;
   const uint8_t *obs = rows->obs + i * spec->obs_size;
   if (rows->flags[r] & M4N_FIRST) {
-    const m4n_reset order = {.set = s->o.set, .episode = l->job.episode, .seed = s->o.seed, .copy_of = -1};
+    const m4n_reset order = {.set = s->o.set,
+                             .episode = l->job.episode,
+                             .seed = s->o.seed,
+                             .options = advice_of(w, rows, r) ? M4N_RESET_ADVICE : 0,
+                             .copy_of = -1};
     m4n_events_begin(s->events, rows->slot[r], l->job.policy, &order, rows->label[r], obs,
                      rows->sim_time_ns[r]);
   } else {
@@ -255,8 +263,8 @@ static int take_row(m4n_serve *s, m4n_server *server, world *w, const m4n_rows *
     if (s->events) record_row(s, w, rows, r, l);
     if (first) m4n_decider_begin(decider, index, l->job.episode, s->o.seed);
     if (!last) {
-      const uint8_t *advice =
-          rows->advice && rows->advised[r] ? rows->advice + (size_t)r * w->spec.act_size : NULL;
+      const uint8_t *advice = advice_of(w, rows, r);
+      if (advice && s->events) m4n_events_advice(s->events, index, advice);
       m4n_decider_add(decider, r, index, rows->reward[r], rows->obs + (size_t)r * w->spec.obs_size, advice);
       return M4N_OK;
     }

@@ -62,6 +62,9 @@ typedef struct m4n_episode {
   const int64_t *sim_time_ns; /* [steps + 1] */
   const int64_t *delay_ns;    /* [steps] decision delay charged to the simulated clock */
   const uint8_t *served_by;   /* [steps] 0: the policy, 1: its fallback */
+  const uint8_t
+      *advice; /* [steps][spec act_size] the simulator's oracle on obs[t], components -1 where it gave
+                                 none; NULL for an episode that was played without */
 } m4n_episode;
 
 /* ---- writing: one thread calls, a thread of the log's own compresses and writes */
@@ -71,11 +74,15 @@ typedef struct m4n_events m4n_events;
  * header; EIO, ENOMEM. */
 int m4n_events_create(m4n_events **log, const char *path, const m4n_events_header *header, int slots);
 
-/* The slot's episode begins with its first observation. `label` may be NULL. */
+/* The slot's episode begins with its first observation. `label` may be NULL. With M4N_RESET_ADVICE in the order's
+ * options the record has room for advice. */
 void m4n_events_begin(m4n_events *log, int slot, int policy, const m4n_reset *order, const char *label,
                       const uint8_t *obs, int64_t sim_time_ns);
 /* The decision on the slot's last observation … */
 void m4n_events_action(m4n_events *log, int slot, const uint8_t *action, int64_t delay_ns, int served_by);
+/* The simulator's advice on that observation, before or after its action; harmless in an episode
+ * that was begun without it. */
+void m4n_events_advice(m4n_events *log, int slot, const uint8_t *advice);
 /* … and what came of it. `info` may be NULL. With an ended flag the record is complete and goes to the file;
  * `metrics` may be NULL. Waits where the disk or the compressor cannot follow; nothing is dropped. */
 void m4n_events_result(m4n_events *log, int slot, const uint8_t *obs, double reward, const double *info,

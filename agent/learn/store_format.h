@@ -13,9 +13,10 @@
  *     figure   text name; text unit; i32 better
  *     constant text name; u32 n; f64[n]
  *
- *     EPISODE  i32 policy; i32 set; i64 episode; u64 seed; u32 flags; u32 steps T; u32 bytes of label; u32 0;
+ *     EPISODE  i32 policy; i32 set; i64 episode; u64 seed; u32 flags; u32 steps T; u32 bytes of label; u32 extras;
  *              the label, zeros up to a multiple of 8; f64 metrics[n_metrics];
- *              the decisions as columns of T words: delay_ns, served_by, reward, info…, words of the action row;
+ *              the decisions as columns of T words: delay_ns, served_by, reward, info…, words of the action row, with
+ *              the extra ADVICE words of another action row, all bits set where there is no advice;
  *              the moments as columns of T+1 words: sim_time_ns, words of the observation row's fixed part;
  *              for each varying field the rows of all moments back to back, zeros up to a multiple of 8
  *     END      u64 episodes written
@@ -38,6 +39,8 @@ extern "C" {
 #endif
 
 enum m4n_record_kind { M4N_RECORD_HEADER = 1, M4N_RECORD_EPISODE = 2, M4N_RECORD_END = 3 };
+
+enum m4n_record_extra { M4N_EXTRA_ADVICE = 1 };
 
 enum {
   M4N_RECORD_HEAD = 40,      /* bytes in front of a frame */

@@ -27,7 +27,7 @@ struct m4n_events_file {
   bool ended, truncated;
   ZSTD_DCtx *zstd;
   m4n_bytes frame, content;
-  m4n_bytes fixed, obs, action, info, served; /* what is not used in place of the content */
+  m4n_bytes fixed, obs, action, advice, info, served; /* what is not used in place of the content */
 };
 
 static int broken(const m4n_events_file *file, const char *what) {
@@ -157,7 +157,7 @@ void m4n_events_free(m4n_events_file *file) {
   if (file->stream) fclose(file->stream);
   ZSTD_freeDCtx(file->zstd);
   m4n_bytes *const all[] = {&file->frame,  &file->content, &file->fixed, &file->obs,
-                            &file->action, &file->info,    &file->served};
+                            &file->action, &file->advice,  &file->info,  &file->served};
   for (size_t i = 0; i < sizeof all / sizeof *all; i++) m4n_bytes_free(all[i]);
   free(file->strings);
   free(file->path);
@@ -179,9 +179,9 @@ static const uint8_t *take(walk *w, size_t size) {
   return at;
 }
 
-static const char *get_head(const m4n_events_file *file, m4n_episode *e, walk *w) {
+static const char *get_head(const m4n_events_file *file, m4n_episode *e, walk *w, uint32_t *extras) {
   const m4n_spec *spec = &file->header.spec;
-  uint32_t label, zero;
+  uint32_t label;
   const uint8_t *head = take(w, M4N_EPISODE_HEAD);
   if (!head) return "an episode without a head";
   memcpy(&e->policy, head, 4);
@@ -191,13 +191,15 @@ static const char *get_head(const m4n_events_file *file, m4n_episode *e, walk *w
   memcpy(&e->flags, head + 24, 4);
   memcpy(&e->steps, head + 28, 4);
   memcpy(&label, head + 32, 4);
-  memcpy(&zero, head + 36, 4);
+  memcpy(extras, head + 36, 4);
   if (e->policy < 0 || e->policy >= file->header.n_policies)
     return "an episode of a policy that the header lacks";
   if (e->set < 0 || e->set >= M4N_SETS) return "an episode of an unknown set";
   if (!e->flags || (e->flags & ~(uint32_t)M4N_ENDED)) return "an episode that ended in an unknown way";
   if (e->steps < 0) return "an episode with too many decisions";
-  if (label >= M4N_LABEL || zero) return "an episode whose label is too long";
+  if (*extras & ~(uint32_t)M4N_EXTRA_ADVICE)
+    return "an episode with something that this version does not know";
+  if (label >= M4N_LABEL) return "an episode whose label is too long";
   const uint8_t *text = take(w, m4n_round8(label));
   if (!text || memchr(text, 0, label)) return "an episode whose label is damaged";
   memcpy(e->label, text, label);
@@ -209,6 +211,16 @@ static const char *get_head(const m4n_events_file *file, m4n_episode *e, walk *w
   return NULL;
 }
 
+static bool choices_fit(const m4n_spec *spec, const uint8_t *rows, size_t steps, int32_t least) {
+  for (size_t t = 0; t < steps; t++)
+    for (int i = 0; i < spec->n_act; i++) {
+      int32_t choice;
+      memcpy(&choice, rows + t * spec->act_size + spec->act[i].offset, 4);
+      if (choice < least || choice > spec->act[i].high) return false;
+    }
+  return true;
+}
+
 static const char *check_decisions(const m4n_events_file *file, const m4n_episode *e) {
   const m4n_spec *spec = &file->header.spec;
   size_t steps = (size_t)e->steps;
@@ -216,27 +228,23 @@ static const char *check_decisions(const m4n_events_file *file, const m4n_episod
     if (!isfinite(e->reward[i])) return "a reward that is not a number";
   for (size_t i = 0; i < steps * (size_t)spec->n_info; i++)
     if (isinf(e->info[i])) return "an infinite info figure";
-  for (size_t t = 0; t < steps; t++)
-    for (int i = 0; i < spec->n_act; i++) {
-      int32_t choice;
-      memcpy(&choice, e->action + t * spec->act_size + spec->act[i].offset, 4);
-      if (choice < 0 || choice > spec->act[i].high) return "an action that is none of the choices";
-    }
+  if (!choices_fit(spec, e->action, steps, 0)) return "an action that is none of the choices";
+  if (e->advice && !choices_fit(spec, e->advice, steps, -1)) return "advice that is none of the choices";
   return NULL;
 }
 
-static int get_decisions(m4n_events_file *file, m4n_episode *e, walk *w, const char **wrong) {
+static int get_decisions(m4n_events_file *file, m4n_episode *e, walk *w, bool advised, const char **wrong) {
   const m4n_spec *spec = &file->header.spec;
   size_t steps = (size_t)e->steps, n_info = (size_t)spec->n_info, action = spec->act_size / 8;
   // Compared by division: the product of two hostile numbers may wrap.
-  size_t words = M4N_DECISION_WORDS + n_info + action;
+  size_t words = M4N_DECISION_WORDS + n_info + action * (advised ? 2 : 1);
   if (steps > w->left / 8 / words) {
     *wrong = "an episode with fewer decisions than it says";
     return M4N_OK;
   }
   const uint64_t *columns = (const uint64_t *)(const void *)take(w, steps * words * 8);
   if (!room_for(&file->served, steps) || !room_for(&file->info, steps * n_info * 8) ||
-      !room_for(&file->action, steps * action * 8))
+      !room_for(&file->action, steps * action * 8) || !room_for(&file->advice, steps * action * 8))
     return no_memory(file);
   e->delay_ns = (const int64_t *)columns;
   for (size_t t = 0; t < steps; t++) file->served.data[t] = columns[steps + t] != 0;
@@ -247,6 +255,11 @@ static int get_decisions(m4n_events_file *file, m4n_episode *e, walk *w, const c
   m4n_columns((uint64_t *)(void *)file->action.data, columns + (M4N_DECISION_WORDS + n_info) * steps, action,
               steps);
   e->action = file->action.data;
+  if (advised) {
+    m4n_columns((uint64_t *)(void *)file->advice.data,
+                columns + (M4N_DECISION_WORDS + n_info + action) * steps, action, steps);
+    e->advice = file->advice.data;
+  }
   *wrong = check_decisions(file, e);
   return M4N_OK;
 }
@@ -341,8 +354,9 @@ static int get_moments(m4n_events_file *file, m4n_episode *e, walk *w, const cha
 
 static int get_episode(m4n_events_file *file, m4n_episode *e) {
   walk w = {file->content.data, file->content.size};
-  const char *wrong = get_head(file, e, &w);
-  if (!wrong) M4N_TRY(get_decisions(file, e, &w, &wrong));
+  uint32_t extras = 0;
+  const char *wrong = get_head(file, e, &w, &extras);
+  if (!wrong) M4N_TRY(get_decisions(file, e, &w, extras & M4N_EXTRA_ADVICE, &wrong));
   if (!wrong) M4N_TRY(get_moments(file, e, &w, &wrong));
   if (!wrong && w.left) wrong = "an episode with bytes too many";
   return wrong ? broken(file, wrong) : M4N_OK;

@@ -21,7 +21,8 @@ typedef struct episode {
   int32_t policy, set;
   int64_t number;
   uint64_t seed;
-  uint32_t flags, steps;
+  uint32_t flags, steps, extras;
+  size_t decision_words; /* of a step: more than the log's where there is advice */
   char label[M4N_LABEL];
   struct episode *next; /* in the queue or among the spare ones */
 } episode;
@@ -85,7 +86,7 @@ static int make_content(m4n_events *log, const episode *e) {
   size_t size = content_size(log, e);
   c->size = 0;
   if (!m4n_bytes_reserve(c, size)) return m4n_fail(M4N_ENOMEM, "no memory for an episode's record");
-  uint32_t label = (uint32_t)strlen(e->label), zero = 0;
+  uint32_t label = (uint32_t)strlen(e->label);
   append(c, &e->policy, 4);
   append(c, &e->set, 4);
   append(c, &e->number, 8);
@@ -93,12 +94,12 @@ static int make_content(m4n_events *log, const episode *e) {
   append(c, &e->flags, 4);
   append(c, &e->steps, 4);
   append(c, &label, 4);
-  append(c, &zero, 4);
+  append(c, &e->extras, 4);
   append(c, e->label, label);
   append_zeros(c);
   append(c, e->metrics, (size_t)log->header.spec.n_metrics * 8);
   m4n_columns((uint64_t *)(void *)(c->data + c->size), (const uint64_t *)(const void *)e->part[1].data,
-              e->steps, log->decision_words);
+              e->steps, e->decision_words);
   c->size += e->part[1].size;
   m4n_columns((uint64_t *)(void *)(c->data + c->size), (const uint64_t *)(const void *)e->part[0].data,
               (size_t)e->steps + 1, log->moment_words);
@@ -188,12 +189,12 @@ static int prepare(m4n_events *log, const m4n_events_header *header) {
   log->plan = m4n_row_plan_of(spec);
   log->moment_words = 1 + log->plan.words;
   log->decision_words = M4N_DECISION_WORDS + (size_t)spec->n_info + spec->act_size / 8;
+  size_t most = log->decision_words + spec->act_size / 8; // with advice
   log->slot = calloc((size_t)log->slots, sizeof *log->slot);
-  log->decisions = calloc((size_t)log->slots, log->decision_words * 8);
+  log->decisions = calloc((size_t)log->slots, most * 8);
   if (!log->path || !log->slot || !log->decisions)
     return m4n_fail(M4N_ENOMEM, "no memory for an event log of %d lanes", log->slots);
-  for (int i = 0; i < log->slots; i++)
-    log->slot[i].decision = log->decisions + (size_t)i * log->decision_words;
+  for (int i = 0; i < log->slots; i++) log->slot[i].decision = log->decisions + (size_t)i * most;
   M4N_TRY(m4n_output_init(&log->output, log->path));
   M4N_TRY(m4n_header_put(&log->output.content, header));
   M4N_TRY(check_header(&log->output.content));
@@ -260,6 +261,10 @@ int m4n_events_close(m4n_events *log) {
 }
 
 /* ---- the lanes' side */
+
+static void forget_advice(m4n_events *log, slot *s) {
+  memset(s->decision + log->decision_words, 0xff, log->header.spec.act_size);
+}
 
 // An episode that cannot be kept (no memory, too long) is forgotten, and close says so.
 static void give_up(m4n_events *log, slot *s) {
@@ -372,6 +377,9 @@ void m4n_events_begin(m4n_events *log, int index, int policy, const m4n_reset *o
   e->number = order->episode;
   e->seed = order->seed;
   e->steps = 0;
+  e->extras = order->options & M4N_RESET_ADVICE ? M4N_EXTRA_ADVICE : 0;
+  e->decision_words = log->decision_words + (e->extras ? log->header.spec.act_size / 8 : 0);
+  forget_advice(log, s);
   snprintf(e->label, sizeof e->label, "%s", label ? label : "");
   add_moment(log, s, obs, sim_time_ns);
 }
@@ -382,6 +390,12 @@ void m4n_events_action(m4n_events *log, int index, const uint8_t *action, int64_
   s->decision[1] = served_by != 0;
   memcpy(s->decision + M4N_DECISION_WORDS + log->header.spec.n_info, action, log->header.spec.act_size);
   s->decided = true;
+}
+
+void m4n_events_advice(m4n_events *log, int index, const uint8_t *advice) {
+  slot *s = slot_of(log, index);
+  if (!s->episode || !(s->episode->extras & M4N_EXTRA_ADVICE)) return;
+  memcpy(s->decision + log->decision_words, advice, log->header.spec.act_size);
 }
 
 static void finish(m4n_events *log, slot *s, uint32_t flags, const double *metrics) {
@@ -405,9 +419,10 @@ void m4n_events_result(m4n_events *log, int index, const uint8_t *obs, double re
     int n_info = log->header.spec.n_info;
     s->decision[2] = bits_of(reward);
     for (int i = 0; i < n_info; i++) s->decision[M4N_DECISION_WORDS + i] = bits_of(info ? info[i] : NAN);
-    if (m4n_bytes_reserve(decisions, log->decision_words * 8)) {
-      append(decisions, s->decision, log->decision_words * 8);
+    if (m4n_bytes_reserve(decisions, e->decision_words * 8)) {
+      append(decisions, s->decision, e->decision_words * 8);
       e->steps++;
+      forget_advice(log, s);
       add_moment(log, s, obs, sim_time_ns);
     } else {
       m4n_fail(M4N_ENOMEM, "no memory to record episode %lld", (long long)e->number);

@@ -100,6 +100,7 @@ void expect_row(const m4n_spec &spec, const uint8_t *got, const bytes &want) {
 void expect_episode(const m4n_spec &spec, const m4n_episode &got) {
   toy_episode want(spec, got.episode);
   ASSERT_EQ(got.steps, want.steps);
+  ASSERT_EQ(got.advice != nullptr, got.episode % 4 == 1);
   EXPECT_EQ(got.policy, want.policy);
   EXPECT_EQ(got.set, want.order().set);
   EXPECT_EQ(got.seed, want.order().seed);
@@ -112,6 +113,12 @@ void expect_episode(const m4n_spec &spec, const m4n_episode &got) {
   for (int t = 0; t < want.steps; t++) {
     EXPECT_EQ(memcmp(got.action + (size_t)t * spec.act_size, want.action[(size_t)t].data(), spec.act_size),
               0);
+    if (got.advice) {
+      const bytes none(spec.act_size, 0xff), &advice = want.advice[(size_t)t];
+      EXPECT_EQ(memcmp(got.advice + (size_t)t * spec.act_size, (advice.empty() ? none : advice).data(),
+                       spec.act_size),
+                0);
+    }
     EXPECT_EQ(got.reward[t], want.reward[(size_t)t]);
     EXPECT_EQ(got.delay_ns[t], want.delay[(size_t)t]);
     EXPECT_EQ(got.served_by[t], want.served_by[(size_t)t]);
@@ -369,18 +376,22 @@ TEST(Store, RefusesWhatIsOutOfRange) {
     return r.status ? std::string(m4n_last_error()->text) : "accepted";
   };
   const double nan = NAN, inf = INFINITY, one = 1;
-  const int32_t five = 5, minus = -1, many = INT32_MAX;
+  const int32_t five = 5, minus = -1, minus_two = -2, many = INT32_MAX;
   EXPECT_EQ(attempt(decisions + 16 * T, &one, 8), "accepted");
   EXPECT_NE(attempt(decisions + 16 * T, &nan, 8).find("reward"), std::string::npos);
   EXPECT_NE(attempt(decisions + 24 * T, &inf, 8).find("info"), std::string::npos);
   EXPECT_NE(attempt(decisions + 40 * T, &five, 4).find("choices"), std::string::npos);
   EXPECT_NE(attempt(decisions + 40 * T, &minus, 4).find("choices"), std::string::npos);
-  EXPECT_NE(attempt(decisions + 56 * T + 8 * (T + 1), &nan, 8).find("range"), std::string::npos);
+  EXPECT_NE(attempt(decisions + 56 * T, &five, 4).find("advice"), std::string::npos);
+  EXPECT_NE(attempt(decisions + 56 * T, &minus_two, 4).find("advice"), std::string::npos);
+  EXPECT_EQ(attempt(decisions + 56 * T, &minus, 4), "accepted"); // none was given
+  EXPECT_NE(attempt(decisions + 72 * T + 8 * (T + 1), &nan, 8).find("range"), std::string::npos);
   EXPECT_NE(attempt(0, &five, 4).find("policy"), std::string::npos);
   EXPECT_NE(attempt(4, &minus, 4).find("set"), std::string::npos);
   EXPECT_NE(attempt(24, &five, 4).find("unknown way"), std::string::npos); // FIRST | TRUNCATED
   EXPECT_NE(attempt(28, &many, 4).find("fewer decisions"), std::string::npos);
   EXPECT_NE(attempt(32, &many, 4).find("label"), std::string::npos);
+  EXPECT_NE(attempt(36, &five, 4).find("does not know"), std::string::npos);
 }
 
 TEST(Store, RefusesOtherFiles) {

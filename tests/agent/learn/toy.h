@@ -54,6 +54,7 @@ struct toy_episode {
   uint32_t flags;
   std::string label;
   std::vector<std::vector<uint8_t>> obs, action;
+  std::vector<std::vector<uint8_t>> advice;  // of every fourth episode; empty where a step has none
   std::vector<double> reward, info, metrics; // info: two a step; every fifth episode has none
   std::vector<int64_t> time, delay;
   std::vector<uint8_t> served_by;
@@ -76,6 +77,7 @@ struct toy_episode {
         memcpy(&act[spec.act[i].offset], &choice, 4);
       }
       action.push_back(act);
+      if (n % 4 == 1) advice.push_back(t % 5 == 2 ? std::vector<uint8_t>() : action[(size_t)(t / 2)]);
       reward.push_back(m4n_rng_normal(&rng));
       info.push_back(t % 3 ? m4n_rng_uniform(&rng) : NAN);
       info.push_back(t);
@@ -117,6 +119,7 @@ struct toy_episode {
     r.seed = 99 + (uint64_t)number;
     r.set = (int32_t)(number % M4N_SETS);
     r.copy_of = -1;
+    r.options = number % 4 == 1 ? M4N_RESET_ADVICE : 0;
     return r;
   }
   void begin(m4n_events *log, int slot) const {
@@ -125,6 +128,7 @@ struct toy_episode {
     if (!steps) m4n_events_lost(log, slot);
   }
   void step(m4n_events *log, int slot, int t) const {
+    if (!advice.empty() && !advice[t].empty()) m4n_events_advice(log, slot, advice[t].data());
     m4n_events_action(log, slot, action[t].data(), delay[t], served_by[t]);
     m4n_events_result(log, slot, obs[t + 1].data(), reward[t], knows_info ? &info[2 * t] : nullptr,
                       time[t + 1], t + 1 == steps ? flags : 0, knows_metrics ? metrics.data() : nullptr);
