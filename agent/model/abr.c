@@ -92,8 +92,8 @@ int m4n_abr_declare(m4n_abr **out, m4n_builder *given, const m4n_abr_shape *shap
   M4N_TRY(declare_layer(&at, &a->action, "action", 1, a->columns, d, token_ld));
   M4N_TRY(m4n_declare_array(&at, &a->table, "step.weight", 2, (int64_t[]){shape->max_steps + 1, d},
                             (m4n_init){M4N_START_NORMAL, 1}));
-  M4N_TRY(m4n_declare_array(&at, &a->gain, "norm.weight", 1, (int64_t[]){d}, m4n_constant(1)));
-  M4N_TRY(m4n_declare_array(&at, &a->shift, "norm.bias", 1, (int64_t[]){d}, m4n_constant(0)));
+  M4N_TRY(m4n_declare_array(&at, &a->gain, "norm.weight", 1, (int64_t[]){d}, m4n_start_at(1)));
+  M4N_TRY(m4n_declare_array(&at, &a->shift, "norm.bias", 1, (int64_t[]){d}, m4n_start_at(0)));
   at.prefix = "";
   return declare_layer(&at, &a->head, "head", d, token_ld, shape->levels, 0);
 }

@@ -6,11 +6,11 @@
 #include "kernels/base/status.h"
 
 #define PARAMETERS(VECTOR, PRODUCT)                                                                          \
-  VECTOR(norm, "input_layernorm.weight", m4n_constant(1), d)                                                 \
-  PRODUCT(qkv, d, 0, {"self_attn.q_proj", q, linear, bias, m4n_constant(0)},                                 \
-          {"self_attn.k_proj", kv, linear, bias, m4n_constant(0)},                                           \
-          {"self_attn.v_proj", kv, linear, bias, m4n_constant(0)})                                           \
-  PRODUCT(out, q, 0, {"self_attn.o_proj", d, m4n_fan_in_times(q, at->write), false, m4n_constant(0)})
+  VECTOR(norm, "input_layernorm.weight", m4n_start_at(1), d)                                                 \
+  PRODUCT(qkv, d, 0, {"self_attn.q_proj", q, linear, bias, m4n_start_at(0)},                                 \
+          {"self_attn.k_proj", kv, linear, bias, m4n_start_at(0)},                                           \
+          {"self_attn.v_proj", kv, linear, bias, m4n_start_at(0)})                                           \
+  PRODUCT(out, q, 0, {"self_attn.o_proj", d, m4n_fan_in_times(q, at->write), false, m4n_start_at(0)})
 
 typedef struct attention {
   m4n_block base;

@@ -4,10 +4,10 @@
 #include "kernels/base/status.h"
 
 #define PARAMETERS(VECTOR, PRODUCT)                                                                          \
-  VECTOR(norm, "post_attention_layernorm.weight", m4n_constant(1), d)                                        \
-  PRODUCT(in, d, 0, {"mlp.gate_proj", F, m4n_fan_in(d), false, m4n_constant(0)},                             \
-          {"mlp.up_proj", F, m4n_fan_in(d), false, m4n_constant(0)})                                         \
-  PRODUCT(out, F, 0, {"mlp.down_proj", d, m4n_fan_in_times(F, at->write), false, m4n_constant(0)})
+  VECTOR(norm, "post_attention_layernorm.weight", m4n_start_at(1), d)                                        \
+  PRODUCT(in, d, 0, {"mlp.gate_proj", F, m4n_fan_in(d), false, m4n_start_at(0)},                             \
+          {"mlp.up_proj", F, m4n_fan_in(d), false, m4n_start_at(0)})                                         \
+  PRODUCT(out, F, 0, {"mlp.down_proj", d, m4n_fan_in_times(F, at->write), false, m4n_start_at(0)})
 
 typedef struct ffn {
   m4n_block base;

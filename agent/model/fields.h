@@ -1,7 +1,7 @@
 /* How a block turns its one list of parameters into struct members and into declarations.
  *
  *     #define PARAMETERS(VECTOR, PRODUCT)                                                      \
- *       VECTOR(norm, "input_layernorm.weight", m4n_constant(1), d)                             \
+ *       VECTOR(norm, "input_layernorm.weight", m4n_start_at(1), d)                             \
  *       PRODUCT(o, heads *head_dim, 0, {"self_attn.o_proj", d, init})
  *
  *     struct attention { m4n_block base; M4N_FIELDS(PARAMETERS) … };

@@ -61,7 +61,7 @@ static int declare_adapter(m4n_builder *at, m4n_dense *layer, const m4n_rows *ro
   m4n_weight *up = m4n_params_add(at->params, rank, M4N_SET_ADAPTER, at->train);
   if (!up) return M4N_ENOMEM;
   snprintf(name, sizeof name, ".lora_B.weight");
-  M4N_TRY(m4n_params_part(at->params, up, prefix, name, 2, (int64_t[]){rows->rows, rank}, m4n_constant(0)));
+  M4N_TRY(m4n_params_part(at->params, up, prefix, name, 2, (int64_t[]){rows->rows, rank}, m4n_start_at(0)));
   layer->down->decay = up->decay = true;
   layer->adapter[layer->adapters].up = up;
   layer->adapter[layer->adapters++].first = first;

@@ -96,7 +96,7 @@ void m4n_dense_backward(const m4n_dense *layer, const struct m4n_pass *pass, m4n
 int m4n_declare_array(m4n_builder *at, m4n_weight **weight, const char *name, int rank, const int64_t *shape,
                       m4n_init init);
 
-static inline m4n_init m4n_constant(double value) {
+static inline m4n_init m4n_start_at(double value) {
   m4n_init init = {M4N_START_CONSTANT, value};
   return init;
 }

@@ -6,19 +6,19 @@
 
 /* The five projections that read the normed input are one product [x|B|C|z|δ]: x, B, C in the places of v, k, q. */
 #define PARAMETERS(VECTOR, PRODUCT)                                                                          \
-  VECTOR(norm, "input_layernorm.weight", m4n_constant(1), d)                                                 \
-  PRODUCT(in, d, 0, {"mixer.x_proj", C, linear, false, m4n_constant(0)},                                     \
-          {"mixer.b_proj", C, linear, false, m4n_constant(0)},                                               \
-          {"mixer.c_proj", C, linear, false, m4n_constant(0)},                                               \
-          {"mixer.z_proj", C, linear, gate_bias, m4n_constant(0)},                                           \
-          {"mixer.dt_down", R, linear, false, m4n_constant(0)})                                              \
-  PRODUCT(dt, R, 4 * C + R, {"mixer.dt_proj", C, m4n_fan_in(R), false, m4n_constant(0)})                     \
+  VECTOR(norm, "input_layernorm.weight", m4n_start_at(1), d)                                                 \
+  PRODUCT(in, d, 0, {"mixer.x_proj", C, linear, false, m4n_start_at(0)},                                     \
+          {"mixer.b_proj", C, linear, false, m4n_start_at(0)},                                               \
+          {"mixer.c_proj", C, linear, false, m4n_start_at(0)},                                               \
+          {"mixer.z_proj", C, linear, gate_bias, m4n_start_at(0)},                                           \
+          {"mixer.dt_down", R, linear, false, m4n_start_at(0)})                                              \
+  PRODUCT(dt, R, 4 * C + R, {"mixer.dt_proj", C, m4n_fan_in(R), false, m4n_start_at(0)})                     \
   VECTOR(dt_bias, "mixer.dt_proj.bias", ((m4n_init){M4N_START_DT_BIAS, 0}), C)                               \
   VECTOR(conv, "mixer.conv1d.weight", m4n_fan_in(K), C, 1, K)                                                \
   VECTOR(conv_bias, "mixer.conv1d.bias", m4n_fan_in(K), C)                                                   \
   VECTOR(a_log, "mixer.A_log", ((m4n_init){M4N_START_A_LOG, 0}), C, N)                                       \
-  VECTOR(D, "mixer.D", m4n_constant(1), C)                                                                   \
-  PRODUCT(out, C, 0, {"mixer.out_proj", d, m4n_fan_in_times(C, at->write), false, m4n_constant(0)})
+  VECTOR(D, "mixer.D", m4n_start_at(1), C)                                                                   \
+  PRODUCT(out, C, 0, {"mixer.out_proj", d, m4n_fan_in_times(C, at->write), false, m4n_start_at(0)})
 
 typedef struct mamba {
   m4n_block base;

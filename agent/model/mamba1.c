@@ -5,16 +5,16 @@
 #include "kernels/base/status.h"
 
 #define PARAMETERS(VECTOR, PRODUCT)                                                                          \
-  VECTOR(norm, "norm.weight", m4n_constant(1), d)                                                            \
-  PRODUCT(in, d, 0, {"mixer.in_proj", 2 * C, m4n_fan_in(d), false, m4n_constant(0)})                         \
+  VECTOR(norm, "norm.weight", m4n_start_at(1), d)                                                            \
+  PRODUCT(in, d, 0, {"mixer.in_proj", 2 * C, m4n_fan_in(d), false, m4n_start_at(0)})                         \
   VECTOR(conv, "mixer.conv1d.weight", m4n_fan_in(K), C, 1, K)                                                \
   VECTOR(conv_bias, "mixer.conv1d.bias", m4n_fan_in(K), C)                                                   \
-  PRODUCT(x, C, 0, {"mixer.x_proj", R + 2 * N, m4n_fan_in(C), false, m4n_constant(0)})                       \
-  PRODUCT(dt, R, R + 2 * N, {"mixer.dt_proj", C, m4n_fan_in(R), false, m4n_constant(0)})                     \
+  PRODUCT(x, C, 0, {"mixer.x_proj", R + 2 * N, m4n_fan_in(C), false, m4n_start_at(0)})                       \
+  PRODUCT(dt, R, R + 2 * N, {"mixer.dt_proj", C, m4n_fan_in(R), false, m4n_start_at(0)})                     \
   VECTOR(dt_bias, "mixer.dt_proj.bias", ((m4n_init){M4N_START_DT_BIAS, 0}), C)                               \
   VECTOR(a_log, "mixer.A_log", ((m4n_init){M4N_START_A_LOG, 0}), C, N)                                       \
-  VECTOR(D, "mixer.D", m4n_constant(1), C)                                                                   \
-  PRODUCT(out, C, 0, {"mixer.out_proj", d, m4n_fan_in_times(C, at->write), false, m4n_constant(0)})
+  VECTOR(D, "mixer.D", m4n_start_at(1), C)                                                                   \
+  PRODUCT(out, C, 0, {"mixer.out_proj", d, m4n_fan_in_times(C, at->write), false, m4n_start_at(0)})
 
 typedef struct mamba1 {
   m4n_block base;

@@ -3,7 +3,7 @@
 #include "agent/model/fields.h"
 #include "kernels/base/status.h"
 
-#define PARAMETERS(VECTOR, PRODUCT) VECTOR(gain, "weight", m4n_constant(1), config->d)
+#define PARAMETERS(VECTOR, PRODUCT) VECTOR(gain, "weight", m4n_start_at(1), config->d)
 
 typedef struct norm {
   m4n_block base;
