@@ -1,0 +1,389 @@
+#include "agent/learn/expert.h"
+
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "agent/learn/ppo.h"
+#include "agent/model/actor.h"
+#include "agent/model/optimiser.h"
+#include "kernels/base/arena.h"
+#include "kernels/base/file.h"
+#include "kernels/base/log.h"
+#include "kernels/base/rng.h"
+#include "kernels/base/status.h"
+
+// What a lane did since the last update: `count` transitions whose outcome is known, and one more that waits for it.
+typedef struct lane {
+  int32_t count;
+  bool waiting;
+  m4n_rng rng; // of this episode's actions
+  m4n_real *x; // [room][features]
+  int32_t *action;
+  float *logp, *value, *reward, *advantage, *target;
+  uint8_t *done;
+} lane;
+
+struct m4n_expert {
+  m4n_expert_options o;
+  m4n_stream *stream;
+  m4n_arena memory;
+  m4n_features features;
+  m4n_actor *actor; // opened with the first simulator, when its spec is known
+  m4n_optimiser *optimiser;
+  m4n_real *average; // [params->n], on the backend
+  lane *lane;        // [lanes]
+  int room;          // transitions of a lane
+  int64_t collected, done_steps, updates, next_episode;
+  double reward_sum;         // of the transitions since the last update, unscaled
+  m4n_real *x, *out, *d_out; // host side of a pass
+  struct place {
+    int32_t lane, at;
+  } * order;       // of the minibatches: where a transition lies
+  int32_t *action; // of a minibatch
+  float *logp, *advantage, *target;
+  m4n_writer log;
+  bool logging;
+  m4n_progress progress;
+};
+
+m4n_expert_options m4n_expert_defaults(void) {
+  return (m4n_expert_options){.seed = 1,
+                              .steps = 50000000,
+                              .lanes = 1024,
+                              .horizon = 47,
+                              .width = 128,
+                              .layers = 3,
+                              .batch = 4096,
+                              .epochs = 3,
+                              .lr = 5e-4,
+                              .lr_end = 5e-5,
+                              .entropy = 0.08,
+                              .entropy_end = 0.0005,
+                              .gamma = 0.99,
+                              .lambda = 0.95,
+                              .clip = 0.2,
+                              .reward_scale = 0.2,
+                              .reward_floor = -20,
+                              .average = 0.999};
+}
+
+static int check(const m4n_expert_options *o) {
+  const struct {
+    const char *name;
+    double value, low, high;
+  } range[] = {{"steps", (double)o->steps, 1, 1e13},
+               {"lanes", o->lanes, 1, M4N_MAX_LANES},
+               {"horizon", o->horizon, 1, 65536},
+               {"batch", o->batch, 1, 1 << 20},
+               {"epochs", o->epochs, 1, 100},
+               {"lr", o->lr, 1e-9, 1},
+               {"lr_end", o->lr_end, 1e-9, 1},
+               {"entropy", o->entropy, 1e-9, 10},
+               {"entropy_end", o->entropy_end, 1e-9, 10},
+               {"gamma", o->gamma, 0, 1},
+               {"lambda", o->lambda, 0, 1},
+               {"clip", o->clip, 1e-3, 10},
+               {"reward_scale", o->reward_scale, 1e-9, 1e9},
+               {"average", o->average, 0, 0.999999}};
+  for (size_t i = 0; i < sizeof range / sizeof *range; i++)
+    if (!(range[i].value >= range[i].low && range[i].value <= range[i].high))
+      return m4n_fail(M4N_EARG, "expert.%s: %g is not in [%g, %g]", range[i].name, range[i].value,
+                      range[i].low, range[i].high);
+  return M4N_OK;
+}
+
+int m4n_expert_open(m4n_expert **out, const m4n_expert_options *options, m4n_stream *stream) {
+  *out = NULL;
+  M4N_TRY(check(options));
+  m4n_expert *e = calloc(1, sizeof *e);
+  if (!e) return m4n_fail(M4N_ENOMEM, "no memory for an expert");
+  e->o = *options, e->stream = stream;
+  int status = M4N_OK;
+  if (options->log) {
+    status = m4n_writer_open(&e->log, options->log);
+    e->logging = !status;
+    if (!status) fputs("update,steps,reward,entropy,kl,clipped,value_loss,norm,lr\n", e->log.stream);
+  }
+  if (status) {
+    free(e);
+    return status;
+  }
+  m4n_progress_begin(&e->progress, "expert", "decisions", options->steps);
+  *out = e;
+  return M4N_OK;
+}
+
+static void *take(m4n_expert *e, size_t n, size_t size) {
+  return m4n_arena_alloc(&e->memory, n * size);
+}
+
+static int open_lane(m4n_expert *e, lane *l) {
+  const size_t room = (size_t)e->room;
+  l->x = take(e, room * (size_t)e->features.n, sizeof *l->x);
+  l->action = take(e, room, sizeof *l->action);
+  l->done = take(e, room, 1);
+  float **const part[] = {&l->logp, &l->value, &l->reward, &l->advantage, &l->target};
+  for (size_t i = 0; i < sizeof part / sizeof *part; i++)
+    if (!(*part[i] = take(e, room, sizeof(float)))) return M4N_ENOMEM;
+  return l->x && l->action && l->done ? M4N_OK : M4N_ENOMEM;
+}
+
+// All memory of the training, once the simulator has said what it is.
+static int prepare(m4n_expert *e, const m4n_spec *spec) {
+  const m4n_expert_options *o = &e->o;
+  M4N_TRY(m4n_features_open(&e->features, spec));
+  const size_t rows = (size_t)(o->batch > o->lanes ? o->batch : o->lanes), inputs = (size_t)e->features.n;
+  const size_t outputs = (size_t)e->features.levels + 1;
+  const m4n_actor_shape shape = {e->features.n, o->width, o->layers, e->features.levels};
+  // A lane that was quick may run ahead of the mean while others begin episodes.
+  e->room = 2 * o->horizon + 8;
+  M4N_TRY(m4n_actor_open(&e->actor, e->stream, &shape, (int)rows, true));
+  M4N_TRY(m4n_params_start(e->actor->params, M4N_ALL_SETS, o->seed));
+  const m4n_optimiser_options adam = {
+      .beta1 = 0.9, .beta2 = 0.999, .eps = 1e-5, .decay = 0, .clip = 0.5, .fresh = 1};
+  M4N_TRY(m4n_optimiser_open(&e->optimiser, e->actor->params, &adam));
+  const int64_t n = e->actor->params->n;
+  e->average = m4n_alloc(m4n_stream_backend(e->stream), (size_t)n * sizeof *e->average);
+  if (!e->average) return m4n_last_error()->status;
+  m4n_copy(e->stream, e->average, e->actor->params->w, (size_t)n * sizeof *e->average);
+  e->lane = take(e, (size_t)o->lanes, sizeof *e->lane);
+  if (!e->lane) return M4N_ENOMEM;
+  for (int i = 0; i < o->lanes; i++) M4N_TRY(open_lane(e, &e->lane[i]));
+  e->x = take(e, rows * inputs, sizeof *e->x);
+  e->out = take(e, rows * outputs, sizeof *e->out);
+  e->d_out = take(e, rows * outputs, sizeof *e->d_out);
+  e->order = take(e, (size_t)o->lanes * (size_t)e->room, sizeof *e->order);
+  e->action = take(e, (size_t)o->batch, sizeof *e->action);
+  e->logp = take(e, (size_t)o->batch, sizeof *e->logp);
+  e->advantage = take(e, (size_t)o->batch, sizeof *e->advantage);
+  e->target = take(e, (size_t)o->batch, sizeof *e->target);
+  return e->x && e->out && e->d_out && e->order && e->action && e->logp && e->advantage && e->target
+             ? M4N_OK
+             : M4N_ENOMEM;
+}
+
+// ---- acting
+
+static int order_episode(m4n_expert *e, m4n_server *server, m4n_session *session, int slot) {
+  const m4n_reset order = {.lane = slot - session->first_slot,
+                           .set = M4N_SET_TRAIN,
+                           .episode = e->next_episode++,
+                           .seed = e->o.seed,
+                           .copy_of = -1};
+  e->lane[slot].rng = m4n_rng_make(e->o.seed, (uint64_t)order.episode, M4N_RNG_ACTION);
+  return m4n_server_reset(server, session, &order);
+}
+
+static int began(void *self, m4n_server *server, m4n_session *session) {
+  m4n_expert *e = self;
+  if (!e->actor) M4N_TRY(prepare(e, session->spec));
+  if (session->first_slot + session->lanes > e->o.lanes)
+    return m4n_fail(M4N_EARG, "expert.lanes: %d, the simulators have more", e->o.lanes);
+  for (int i = 0; i < session->lanes; i++)
+    M4N_TRY(order_episode(e, server, session, session->first_slot + i));
+  return M4N_OK;
+}
+
+// Runs `rows` rows of e->x; their logits and values are in e->out.
+static int run(m4n_expert *e, int rows, bool train) {
+  const size_t inputs = (size_t)e->features.n, outputs = (size_t)e->features.levels + 1;
+  m4n_copy_in(e->stream, e->actor->x, e->x, (size_t)rows * inputs * sizeof *e->x);
+  m4n_actor_forward(e->actor, rows, train);
+  m4n_copy_out(e->stream, e->out, e->actor->out, (size_t)rows * outputs * sizeof *e->out);
+  return m4n_sync(e->stream);
+}
+
+// What came of the action that the lane waits for.
+static void finish(m4n_expert *e, lane *l, double reward, uint32_t flags, double value) {
+  const m4n_expert_options *o = &e->o;
+  if (!l->waiting) return;
+  l->waiting = false;
+  if (flags & M4N_LOST) return; // its outcome is nobody's
+  e->reward_sum += reward;
+  double r = o->reward_scale * fmax(reward, o->reward_floor);
+  if (flags & M4N_TRUNCATED) r += o->gamma * value; // cut off from outside: the value does not end
+  l->reward[l->count] = (float)r;
+  l->done[l->count] = (flags & M4N_ENDED) != 0;
+  l->count++;
+  e->collected++;
+}
+
+// Draws an action from the policy and remembers it until its outcome is known.
+static int32_t act(m4n_expert *e, lane *l, const m4n_real *x, const m4n_real *out) {
+  double p[M4N_ABR_MAX_LEVELS], u = m4n_rng_uniform(&l->rng);
+  const int levels = e->features.levels;
+  m4n_policy_logp(p, out, levels, 0);
+  int a = 0;
+  while (a < levels - 1 && (u -= p[a]) >= 0) a++;
+  memcpy(l->x + (size_t)l->count * (size_t)e->features.n, x, (size_t)e->features.n * sizeof *x);
+  l->action[l->count] = a;
+  l->logp[l->count] = (float)log(fmax(p[a], 1e-12));
+  l->value[l->count] = (float)out[levels];
+  l->waiting = true;
+  return a;
+}
+
+static int update(m4n_expert *e);
+
+static int decide(void *self, m4n_server *server, const m4n_rows *rows, m4n_replies *replies) {
+  m4n_expert *e = self;
+  const size_t inputs = (size_t)e->features.n, outputs = (size_t)e->features.levels + 1;
+  for (int r = 0; r < rows->n; r++)
+    m4n_features_fill(&e->features, e->x + (size_t)r * inputs, rows->obs + (size_t)r * rows->spec->obs_size);
+  M4N_TRY(run(e, rows->n, false));
+  for (int r = 0; r < rows->n; r++) {
+    lane *l = &e->lane[rows->slot[r]];
+    const m4n_real *out = e->out + (size_t)r * outputs;
+    if (!(rows->flags[r] & M4N_FIRST)) finish(e, l, rows->reward[r], rows->flags[r], out[outputs - 1]);
+    if (rows->flags[r] & M4N_ENDED) {
+      M4N_TRY(order_episode(e, server, rows->session[r], rows->slot[r]));
+      continue;
+    }
+    int32_t choice = act(e, l, e->x + (size_t)r * inputs, out);
+    memcpy(replies->action + (size_t)r * rows->spec->act_size + rows->spec->act[0].offset, &choice,
+           sizeof choice);
+  }
+  bool full = e->collected >= (int64_t)e->o.lanes * e->o.horizon;
+  for (int i = 0; i < e->o.lanes && !full; i++) full = e->lane[i].count + 2 >= e->room;
+  return full ? update(e) : M4N_OK;
+}
+
+static void ended(void *self, m4n_server *server, m4n_session *session, bool lost) {
+  m4n_expert *e = self;
+  (void)server, (void)lost;
+  for (int i = 0; e->lane && i < session->lanes; i++) {
+    lane *l = &e->lane[session->first_slot + i];
+    l->waiting = false;
+    if (l->count) l->done[l->count - 1] = 1; // whoever takes the slot begins anew
+  }
+}
+
+static bool finished(void *self) {
+  const m4n_expert *e = self;
+  return e->done_steps >= e->o.steps;
+}
+
+m4n_server_owner m4n_expert_owner(m4n_expert *expert) {
+  return (m4n_server_owner){
+      .self = expert, .began = began, .decide = decide, .ended = ended, .finished = finished};
+}
+
+// ---- learning
+
+// from · (to/from)^share
+static double fall(double from, double to, double share) {
+  return from * pow(to / from, share);
+}
+
+// Advantages of all lanes, brought to mean 0 and deviation 1, and the list of all transitions. Returns their number.
+static int64_t gather(m4n_expert *e) {
+  int64_t n = 0;
+  double sum = 0, square = 0;
+  for (int i = 0; i < e->o.lanes; i++) {
+    lane *l = &e->lane[i];
+    if (!l->waiting) l->value[l->count] = 0; // behind an end
+    m4n_gae(l->advantage, l->target, l->reward, l->value, l->done, l->count, e->o.gamma, e->o.lambda);
+    for (int t = 0; t < l->count; t++) {
+      e->order[n++] = (struct place){i, t};
+      sum += l->advantage[t], square += (double)l->advantage[t] * l->advantage[t];
+    }
+  }
+  double mean = sum / (double)n, deviation = sqrt(fmax(square / (double)n - mean * mean, 0)) + 1e-8;
+  for (int i = 0; i < e->o.lanes; i++)
+    for (int t = 0; t < e->lane[i].count; t++)
+      e->lane[i].advantage[t] = (float)((e->lane[i].advantage[t] - mean) / deviation);
+  return n;
+}
+
+static void shuffle(m4n_expert *e, int64_t n, m4n_rng *rng) {
+  for (int64_t i = n - 1; i > 0; i--) {
+    int64_t j = m4n_rng_below(rng, (uint32_t)i + 1);
+    struct place spare = e->order[i];
+    e->order[i] = e->order[j], e->order[j] = spare;
+  }
+}
+
+// One step of the optimiser on the transitions order[0 … rows−1].
+static int learn(m4n_expert *e, const struct place *order, int rows, const m4n_ppo *ppo, double lr,
+                 m4n_ppo_stats *stats) {
+  const size_t inputs = (size_t)e->features.n, outputs = (size_t)e->features.levels + 1;
+  for (int k = 0; k < rows; k++) {
+    const lane *l = &e->lane[order[k].lane];
+    const size_t t = (size_t)order[k].at;
+    memcpy(e->x + (size_t)k * inputs, l->x + t * inputs, inputs * sizeof *e->x);
+    e->action[k] = l->action[t], e->logp[k] = l->logp[t];
+    e->advantage[k] = l->advantage[t], e->target[k] = l->target[t];
+  }
+  M4N_TRY(run(e, rows, true));
+  m4n_ppo_gradient(e->d_out, stats, e->out, e->action, e->logp, e->advantage, e->target, rows, ppo);
+  m4n_params *params = e->actor->params;
+  m4n_copy_in(e->stream, e->actor->d_out, e->d_out, (size_t)rows * outputs * sizeof *e->d_out);
+  m4n_zero(e->stream, params->g, (size_t)params->n * sizeof *params->g);
+  m4n_actor_backward(e->actor, rows);
+  m4n_optimiser_step(e->optimiser, lr);
+  m4n_ema(e->stream, e->average, params->w, params->n, (m4n_real)e->o.average);
+  return m4n_sync(e->stream);
+}
+
+static int update(m4n_expert *e) {
+  const m4n_expert_options *o = &e->o;
+  const double share = (double)e->done_steps / (double)o->steps, lr = fall(o->lr, o->lr_end, fmin(share, 1));
+  const m4n_ppo ppo = {e->features.levels, o->clip, fall(o->entropy, o->entropy_end, fmin(share, 1)), 0.5};
+  const int64_t n = gather(e);
+  const int batch = (int)(n < o->batch ? n : o->batch);
+  m4n_rng rng = m4n_rng_make(o->seed, (uint64_t)e->updates, M4N_RNG_DATA);
+  m4n_ppo_stats stats = {0};
+  for (int epoch = 0; epoch < o->epochs; epoch++) {
+    shuffle(e, n, &rng);
+    for (int64_t at = 0; at + batch <= n; at += batch)
+      M4N_TRY(learn(e, e->order + at, batch, &ppo, lr, &stats));
+  }
+  double norm;
+  M4N_TRY(m4n_optimiser_norm(e->optimiser, &norm));
+  if (!isfinite(norm))
+    return m4n_fail(M4N_EDIVERGED, "expert: the gradient is not finite after %lld decisions: lower expert.lr",
+                    (long long)e->done_steps);
+  e->updates++, e->done_steps += n;
+  if (e->logging)
+    fprintf(e->log.stream, "%lld,%lld,%.6g,%.6g,%.6g,%.6g,%.6g,%.6g,%.6g\n", (long long)e->updates,
+            (long long)e->done_steps, e->reward_sum / (double)n, stats.entropy, stats.kl, stats.clipped,
+            stats.value_loss, norm, lr);
+  m4n_progress_at(&e->progress, e->done_steps);
+
+  // The transition that waits for its outcome is the first of the next round.
+  for (int i = 0; i < o->lanes; i++) {
+    lane *l = &e->lane[i];
+    const size_t t = (size_t)l->count, inputs = (size_t)e->features.n;
+    if (l->waiting) {
+      memmove(l->x, l->x + t * inputs, inputs * sizeof *l->x);
+      l->action[0] = l->action[t], l->logp[0] = l->logp[t], l->value[0] = l->value[t];
+    }
+    l->count = 0;
+  }
+  e->collected = 0, e->reward_sum = 0;
+  return M4N_OK;
+}
+
+int m4n_expert_close(m4n_expert *e, int status) {
+  if (!e) return status;
+  const m4n_error why = *m4n_last_error();
+  m4n_progress_end(&e->progress);
+  int written = M4N_OK;
+  if (!status && e->actor && e->o.checkpoint) {
+    char *about = m4n_features_text(&e->features);
+    written = about ? m4n_actor_save(e->actor, e->o.checkpoint, e->average, about) : M4N_ENOMEM;
+    free(about);
+  }
+  if (e->logging) {
+    int logged = m4n_writer_commit(&e->log);
+    if (!written) written = logged;
+  }
+  if (e->average) m4n_free(m4n_stream_backend(e->stream), e->average);
+  m4n_optimiser_close(e->optimiser);
+  m4n_actor_close(e->actor);
+  m4n_arena_close(&e->memory);
+  free(e);
+  return status ? m4n_set_error(&why) : written;
+}
