@@ -47,11 +47,11 @@ static int declare(m4n_actor *actor, bool train) {
   for (int i = 0; i < s->layers; i++, in = s->width) {
     snprintf(p->names[i], sizeof p->names[i], "layer.%d", i);
     const m4n_rows rows = {p->names[i], s->width, m4n_fan_in_times(in, 2.4494897), true,
-                           m4n_constant(0)}; // He: √6/√fan_in
+                           m4n_start_at(0)}; // He: √6/√fan_in
     M4N_TRY(m4n_dense_declare(&at, &p->layer[i], in, 0, 0, &rows, 1));
   }
   // Small first logits: the policy begins nearly uniform.
-  const m4n_rows rows = {"head", s->choices + 1, m4n_fan_in_times(in, 0.02), true, m4n_constant(0)};
+  const m4n_rows rows = {"head", s->choices + 1, m4n_fan_in_times(in, 0.02), true, m4n_start_at(0)};
   M4N_TRY(m4n_dense_declare(&at, &p->head, in, 0, 0, &rows, 1));
   return m4n_params_place(actor->params);
 }
