@@ -288,6 +288,20 @@ static dnnl_status_t make(m4n_gemm *g, plan *p, const m4n_gemm *like) {
   return dnnl_success;
 }
 
+/* The first run of a primitive may build what the library has put off: let it be now. */
+static int run_once(const m4n_gemm *g) {
+  const m4n_gemm_shape *s = &g->shape;
+  const size_t x_rows = (size_t)(s->x_transposed ? s->K : s->M),
+               w_rows = (size_t)(s->w_transposed ? s->N : s->K);
+  void *x = calloc(x_rows * (size_t)s->x_ld + (size_t)s->M + (size_t)s->K, sizeof(float));
+  void *w = calloc(w_rows * (size_t)s->w_ld + (size_t)s->N + (size_t)s->K, sizeof(float));
+  void *y = calloc((size_t)s->M * (size_t)s->y_ld + (size_t)s->N, sizeof(float));
+  const int status = x && w && y ? M4N_OK : m4n_fail(M4N_ENOMEM, "no memory to try a product");
+  if (!status) m4n_gemm_run(g, 0, y, x, w);
+  free(x), free(w), free(y);
+  return status;
+}
+
 int m4n_gemm_open(m4n_gemm **out, m4n_gemm_library *library, const m4n_gemm_shape *shape,
                   const m4n_gemm *like) {
   *out = NULL;
@@ -304,6 +318,7 @@ int m4n_gemm_open(m4n_gemm **out, m4n_gemm_library *library, const m4n_gemm_shap
   }
   plan_close(&p);
   int result = status ? failed(status, "planning a product") : grow_scratch(library, scratch);
+  if (!result) result = run_once(g);
   if (result) {
     m4n_context(result, "product %d×%d×%d", shape->M, shape->N, shape->K);
     m4n_gemm_close(g);

@@ -5,22 +5,23 @@
 #include "kernels/cpu/lanes.h"
 #include "kernels/cpu/math.h"
 
-/* ---- rows: pieces of the plan's own size, then of 64, then of 16, then a padded rest ----------------------------------------- */
+/* ---- rows: pieces of the plan's own size, then of 64, then of 16, of which the last may be padded ----------------------------------------- */
 
 typedef struct piece {
-  int first, count, size; /* rows [first, first + count); size is an M4N_ROWS_…, 16 for fewer, too */
+  int first, count,
+      size; /* rows [first, first + count); size is an M4N_ROWS_…, which only the last may not fill */
 } piece;
 
-/* Of `rows` rows, how many pieces there are of each size (the padded one counts as one of 16). */
+/* Of `rows` rows, how many pieces there are of each size. */
 typedef struct pieces {
   int main, main_rows, sixty_four, sixteen;
 } pieces;
 
 static pieces cut(const m4n_product *p, int rows) {
   pieces c = {.main_rows = p->rows[M4N_ROWS_MAIN]};
-  c.main = rows / c.main_rows;
+  c.main = c.main_rows ? rows / c.main_rows : 0; // the plan leaves out pieces that do not give the same bytes
   rows -= c.main * c.main_rows;
-  c.sixty_four = c.main_rows > 64 ? rows / 64 : 0;
+  c.sixty_four = p->rows[M4N_ROWS_64] ? rows / 64 : 0;
   c.sixteen = m4n_ceil_div(rows - 64 * c.sixty_four, M4N_PIECE);
   return c;
 }
@@ -107,13 +108,13 @@ static void convert_rows(m4n_stream *s, const m4n_cpu_linear *l, const m4n_real 
   m4n_cpu_run(s, m4n_ceil_div(m4n_ceil_div(rows, M4N_PIECE) * M4N_PIECE, c.step), convert_tile, &c);
 }
 
-/* The last rows, fewer than 16, into scratch with zeros below. */
-static void pad_rows(m4n_real *to, int to_ld, const m4n_real *x, int first, int rows, int width, int ld) {
+/* The last rows, fewer than 16, into scratch of the same distance, with zeros below. */
+static void pad_rows(m4n_real *to, const m4n_real *x, int first, int rows, int width, int ld) {
   for (int i = 0; i < M4N_PIECE; i++)
     if (first + i < rows)
-      memcpy(to + (size_t)i * to_ld, x + (size_t)(first + i) * ld, (size_t)width * sizeof *to);
+      memcpy(to + (size_t)i * ld, x + (size_t)(first + i) * ld, (size_t)width * sizeof *to);
     else
-      memset(to + (size_t)i * to_ld, 0, (size_t)width * sizeof *to);
+      memset(to + (size_t)i * ld, 0, (size_t)width * sizeof *to);
 }
 
 /* ---- products with weights: the forward, and dx ----------------------------------------------------------------------------------- */
@@ -125,7 +126,7 @@ typedef struct multiply {
   const m4n_real *bias;
   const char *x, *w, *tail;
   size_t x_size;
-  int x_ld, y_ld, rows, add, back;
+  int x_ld, y_ld, rows, add, back, int8;
   pieces pieces;
 } multiply;
 
@@ -156,34 +157,33 @@ static const void *column_weights(const multiply *a, int column, int width, m4n_
 }
 
 /* From a thread's result to y: int8 sums take off the 128 of x and get their scales. */
-static void put_rows(const multiply *a, const void *result, const piece *rows, int first, int width,
+static void put_rows(const multiply *a, const void *result, int ld, const piece *rows, int first, int width,
                      int add) {
   const m4n_cpu_linear *l = a->plan;
-  const int int8 = !a->back && l->linear.shape.format == M4N_W_INT8;
   const m4n_real *scale = (const m4n_real *)(const void *)(a->w + l->at_scale) + first;
   const int32_t *sum = (const int32_t *)(const void *)(a->w + l->at_sum) + first;
   for (int i = 0; i < rows->count; i++) {
-    const m4n_real *real = (const m4n_real *)result + (size_t)i * a->p->y_ld;
-    const int32_t *whole = (const int32_t *)result + (size_t)i * a->p->y_ld;
+    const m4n_real *real = (const m4n_real *)result + (size_t)i * ld;
+    const int32_t *whole = (const int32_t *)result + (size_t)i * ld;
     m4n_real *y = a->y + (size_t)(rows->first + i) * a->y_ld + first, value[64];
-    const m4n_real of_row = int8 ? l->work->row_scale[rows->first + i] : 1;
+    const m4n_real of_row = a->int8 ? l->work->row_scale[rows->first + i] : 1;
     for (int at = 0; at < width; at += 64) {
       const int count = m4n_min(64, width - at);
       for (int c = 0; c < count; c++) {
         if (l->type == M4N_GEMM_INT8)
           value[c] = of_row * scale[at + c] * (m4n_real)(whole[at + c] - 128 * sum[at + c]);
         else
-          value[c] = int8 ? of_row * scale[at + c] * real[at + c] : real[at + c];
+          value[c] = a->int8 ? of_row * scale[at + c] * real[at + c] : real[at + c];
       }
       for (int c = 0; c < count; c++) y[at + c] = add ? y[at + c] + value[c] : value[c];
     }
   }
 }
 
-/* y's rows into a thread's result, zeros below. */
-static void take_rows(const multiply *a, void *result, const piece *rows, int first, int width) {
+/* Rows of y into a thread's result, zeros below: a product that adds begins its sums with them. */
+static void take_rows(const multiply *a, m4n_real *result, int ld, const piece *rows, int first, int width) {
   for (int i = 0; i < M4N_PIECE; i++) {
-    m4n_real *to = (m4n_real *)result + (size_t)i * a->p->y_ld;
+    m4n_real *to = result + (size_t)i * ld;
     if (i < rows->count)
       memcpy(to, a->y + (size_t)(rows->first + i) * a->y_ld + first, (size_t)width * sizeof *to);
     else
@@ -198,17 +198,18 @@ static void multiply_tile(void *self, int index) {
   const int width = m4n_min(p->column, p->N - first), end = width != p->column;
   const piece rows = piece_at(&a->pieces, a->rows, index / p->columns);
   char *scratch = a->plan->work->tile[thread];
-  const void *w = column_weights(a, column, width, (m4n_real *)(void *)(scratch + p->result));
-  const int padded = rows.count < M4N_PIECE;
+  const void *w = column_weights(a, column, width, (m4n_real *)(void *)(scratch + a->plan->at_weights));
+  // By way of scratch go int8 sums and padded columns, densely, and padded rows.
+  const int padded = rows.count < p->rows[rows.size];
+  const int dense = a->int8 || (end && a->plan->type != M4N_GEMM_REAL);
   const void *x = padded ? a->tail : a->x + (size_t)rows.first * a->x_ld * a->x_size;
-  // int8 sums always, and rows that are not there, go by way of scratch. A sum that begins with y has y there too: added
-  // afterwards, it would be rounded in another order than in a full piece.
-  const int whole = !a->back && a->plan->linear.shape.format == M4N_W_INT8;
-  if (padded || whole) {
-    const int add = a->add && !whole;
-    if (add) take_rows(a, scratch, &rows, first, width);
-    m4n_gemm_run(p->gemm[rows.size][add][end], thread, scratch, x, w);
-    put_rows(a, scratch, &rows, first, width, whole && a->add);
+  if (dense) {
+    m4n_gemm_run(p->gemm[rows.size][0][end], thread, scratch, x, w);
+    put_rows(a, scratch, p->column, &rows, first, width, a->add);
+  } else if (padded) {
+    if (a->add) take_rows(a, (m4n_real *)(void *)scratch, a->y_ld, &rows, first, width);
+    m4n_gemm_run(p->gemm[rows.size][a->add][end], thread, scratch, x, w);
+    put_rows(a, scratch, a->y_ld, &rows, first, width, 0);
   } else {
     m4n_gemm_run(p->gemm[rows.size][a->add][end], thread, a->y + (size_t)rows.first * a->y_ld + first, x, w);
   }
@@ -225,13 +226,14 @@ static void run_product(m4n_stream *s, multiply *a, const m4n_real *x, int width
   m4n_cpu_workspace *work = l->work;
   const int last = a->rows / M4N_PIECE * M4N_PIECE;
   a->pieces = cut(a->p, a->rows);
+  a->int8 = l->linear.shape.format == M4N_W_INT8;
   if (a->back ? l->linear.shape.format == M4N_W_BF16 : l->copy_x) {
     convert_rows(s, l, x, a->rows, width, ld);
     a->x = work->rows, a->x_ld = m4n_padded(l->type, width), a->x_size = m4n_x_size(l->type);
     a->tail = a->x + (size_t)last * a->x_ld * a->x_size;
   } else {
     a->x = (const char *)x, a->x_ld = ld, a->x_size = sizeof *x, a->tail = work->tail;
-    if (last < a->rows) pad_rows(work->tail, ld, x, last, a->rows, width, ld);
+    if (last < a->rows) pad_rows(work->tail, x, last, a->rows, width, ld);
   }
   m4n_cpu_run(s, count_of(&a->pieces) * a->p->columns, multiply_tile, a);
 }
@@ -241,14 +243,14 @@ void M4N_CPU(linear_fwd)(m4n_stream *s, m4n_real *y, const m4n_real *x, const vo
   const m4n_cpu_linear *l = (const m4n_cpu_linear *)plan;
   multiply a = {
       .plan = l, .p = &l->forward, .y = y, .bias = bias, .w = w, .y_ld = plan->shape.y_ld, .rows = rows};
-  a.add = add;
+  a.add = add != 0;
   run_product(s, &a, x, plan->shape.in, plan->shape.x_ld);
 }
 void M4N_CPU(linear_bwd_x)(m4n_stream *s, m4n_real *dx, const m4n_real *dy, const void *w,
                            const m4n_linear *plan, int rows, int add) {
   const m4n_cpu_linear *l = (const m4n_cpu_linear *)plan;
   multiply a = {.plan = l, .p = &l->back, .y = dx, .w = w, .y_ld = plan->shape.x_ld, .rows = rows, .back = 1};
-  a.add = add;
+  a.add = add != 0;
   run_product(s, &a, dy, plan->shape.out, plan->shape.y_ld);
 }
 
@@ -277,7 +279,7 @@ static void weigh_tile(void *self, int index) {
     m4n_gemm_run(p->gemm[1][last_out][last_in], thread, dw, a->dy + (size_t)row * n->y_ld + out,
                  a->x + (size_t)row * a->x_ld + in);
   if (row < a->rows)
-    m4n_gemm_run(p->gemm[2][last_out][last_in], thread, dw, a->dy_tail + out, a->x_tail + in);
+    m4n_gemm_run(p->gemm[1][last_out][last_in], thread, dw, a->dy_tail + out, a->x_tail + in);
 }
 
 void M4N_CPU(linear_bwd_w)(m4n_stream *s, m4n_real *dw, const m4n_real *dy, const m4n_real *x,
@@ -287,14 +289,14 @@ void M4N_CPU(linear_bwd_w)(m4n_stream *s, m4n_real *dw, const m4n_real *dy, cons
   weigh a = {.plan = l, .dw = dw, .dy = dy, .x = x, .rows = rows, .x_ld = n->x_ld};
   const int last = rows / M4N_PIECE * M4N_PIECE;
   m4n_real *tail = l->work->tail;
-  a.x_tail = tail, a.dy_tail = tail + (size_t)M4N_PIECE * n->in;
-  if (last < rows) {
-    pad_rows(tail, n->in, x, last, rows, n->in, n->x_ld);
-    pad_rows(tail + (size_t)M4N_PIECE * n->in, n->out, dy, last, rows, n->out, n->y_ld);
-  }
-  if (l->copy_x) {
+  if (l->copy_x) { // rows that overlap
     convert_rows(s, l, x, rows, n->in, n->x_ld);
     a.x = l->work->rows, a.x_ld = n->in;
+  }
+  a.x_tail = tail, a.dy_tail = tail + (size_t)M4N_PIECE * a.x_ld;
+  if (last < rows) {
+    pad_rows(tail, a.x, last, rows, n->in, a.x_ld);
+    pad_rows(tail + (size_t)M4N_PIECE * a.x_ld, dy, last, rows, n->out, n->y_ld);
   }
   m4n_cpu_run(s, l->weight.tiles_out * l->weight.tiles_in, weigh_tile, &a);
 }
@@ -335,6 +337,8 @@ static void pack_forward_tile(void *self, int column) {
   const int in = l->linear.shape.in, first = column * p->column, width = m4n_min(p->column, p->N - first);
   const int thread = m4n_pool_thread();
   const size_t size = narrow_size(l), row = (size_t)(l->expand ? in : p->K) * size;
+  const int rows_of_tile =
+      l->type == M4N_GEMM_REAL ? width : p->column; // a narrow type's last column is padded
   char *rows = l->expand ? a->packed + l->at_forward + (size_t)first * row : l->work->tile[thread];
   for (int i = 0; i < width; i++) {
     const m4n_real *w = a->w + (size_t)(first + i) * in;
@@ -351,25 +355,24 @@ static void pack_forward_tile(void *self, int column) {
     for (int j = 0; j < in; j++) sum += ((int8_t *)to)[j];
     ((int32_t *)(void *)(a->packed + l->at_sum))[first + i] = sum;
   }
+  if (rows_of_tile > width) memset(rows + (size_t)width * row, 0, (size_t)(rows_of_tile - width) * row);
   if (!l->expand)
     m4n_gemm_pack(p->gemm[M4N_ROWS_16][0][width != p->column], thread,
                   a->packed + l->at_forward + (size_t)column * p->packed, rows);
 }
 
-/* A column of dx: `width` columns of w, all `out` rows and the padding. */
+/* A column of dx (bf16): `width` columns of w, all `out` rows, padded on both sides. */
 static void pack_back_tile(void *self, int column) {
   const packing *a = self;
   const m4n_cpu_linear *l = a->plan;
   const m4n_product *p = &l->back;
   const int in = l->linear.shape.in, first = column * p->column, width = m4n_min(p->column, p->N - first);
   const int thread = m4n_pool_thread();
-  const size_t row = (size_t)width * narrow_size(l);
+  const size_t row = (size_t)p->column * narrow_size(l);
   char *rows = l->work->tile[thread];
-  for (int i = 0; i < p->K; i++)
-    if (i < l->linear.shape.out)
-      narrow(rows + (size_t)i * row, l, a->w + (size_t)i * in + first, width, 0);
-    else
-      memset(rows + (size_t)i * row, 0, row);
+  memset(rows, 0, (size_t)p->K * row);
+  for (int i = 0; i < l->linear.shape.out; i++)
+    narrow(rows + (size_t)i * row, l, a->w + (size_t)i * in + first, width, 0);
   m4n_gemm_pack(p->gemm[M4N_ROWS_16][0][width != p->column], thread,
                 a->packed + l->at_back + (size_t)column * p->packed, rows);
 }

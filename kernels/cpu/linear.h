@@ -3,7 +3,7 @@
  * A product is cut into fixed tiles, each one call of a single-threaded library product (gemm.h): columns of a fixed
  * width times rows in pieces of the plan's own size, then of 64, then of 16; what is left is padded to 16 rows in scratch.
  * No piece has fewer than 16 rows, since libraries take other kernels there and a row's result would depend on how many
- * rows there are. */
+ * rows there are; and what is padded keeps the row distances of the real arrays, for the same reason. */
 #ifndef M4N_KERNELS_CPU_LINEAR_H
 #define M4N_KERNELS_CPU_LINEAR_H
 
@@ -11,21 +11,13 @@
 #include "kernels/cpu/gemm.h"
 
 enum { M4N_PIECE = 16 }; /* the smallest number of rows */
-enum {
-  M4N_ROWS_MAIN,
-  M4N_ROWS_64,
-  M4N_ROWS_16, /* also for a rest of fewer rows, from scratch to scratch at the distances of x and y: it must be the very
-                  same product, since with other distances the library sums in another order */
-  M4N_ROW_SIZES
-};
+enum { M4N_ROWS_MAIN, M4N_ROWS_64, M4N_ROWS_16, M4N_ROW_SIZES };
 
 /* y[rows][N] = x[rows][K]·w: the forward, or dx from dy. */
 typedef struct m4n_product {
   int N, K;            /* K as x is handed to the library: `in` or `out`, padded for bf16 and int8 */
   int column, columns; /* width of a tile of columns (the last may be narrower), and their number */
   int rows[M4N_ROW_SIZES];
-  int y_ld;      /* of the products: y's, or a column's where everything goes by way of scratch */
-  size_t result; /* bytes of that scratch */
   m4n_gemm *gemm[M4N_ROW_SIZES][2][2]; /* [piece][add][0: full width, 1: the last column] */
   size_t packed;                       /* bytes of a full column's packed weights; 0: plain weights */
 } m4n_product;
@@ -33,7 +25,7 @@ typedef struct m4n_product {
 /* dw[out][in] += dyᵀ·x: tiles of dw, each summed over pieces of 128, then of 16 rows. */
 typedef struct m4n_weight_product {
   int tile_out, tile_in, tiles_out, tiles_in;
-  m4n_gemm *gemm[3][2][2]; /* [128 rows, 16, 16 padded][last tile of out][last tile of in] */
+  m4n_gemm *gemm[2][2][2]; /* [128 rows, 16][last tile of out][last tile of in] */
 } m4n_weight_product;
 enum { M4N_SUM_ROWS = 128 };
 
@@ -46,8 +38,9 @@ typedef struct m4n_cpu_linear {
   bool copy_x; /* x is converted (or its rows overlap), so the product reads a dense copy in the workspace */
   m4n_product forward, back;
   m4n_weight_product weight;
-  size_t at_scale, at_sum, at_forward,
-      at_back; /* offsets inside the weights: int8's scales and sums; packed tiles */
+  /* Offsets inside the weights: int8's scales and sums of rows, then packed columns. */
+  size_t at_scale, at_sum, at_forward, at_back;
+  size_t at_weights; /* offset inside a thread's tile: weights, behind the result */
 } m4n_cpu_linear;
 
 /* Scratch that all plans of a backend share, as large as the largest of them needs. One op runs at a time. */

@@ -13,7 +13,7 @@ void unary(Lists &l, const std::string &name, Forward fwd, Backward bwd, double 
       Case c(name + "_fwd", std::to_string(n) + (in_place ? " in place" : ""));
       Vector x0 = normal(n, 3);
       int x = in_place ? c.inout(x0) : c.in(x0), y = in_place ? x : c.out(n);
-      c.run = [=](Run &r) { fwd(r.s, r.real(y), r.real(x), (int64_t)n); };
+      c.run = [=](Call &r) { fwd(r.s, r.real(y), r.real(x), (int64_t)n); };
       c.naive = [=](Host &h) {
         for (size_t i = 0; i < n; i++) h[(size_t)y][i] = f(h[(size_t)x][i]);
       };
@@ -23,7 +23,7 @@ void unary(Lists &l, const std::string &name, Forward fwd, Backward bwd, double 
       Vector dy0 = normal(n);
       int dy = in_place ? b.inout(dy0) : b.in(dy0), dx = in_place ? dy : b.out(n);
       int v = b.in(from_y ? uniform(n, -1, 1) : normal(n, 3));
-      b.run = [=](Run &r) { bwd(r.s, r.real(dx), r.real(dy), r.real(v), (int64_t)n); };
+      b.run = [=](Call &r) { bwd(r.s, r.real(dx), r.real(dy), r.real(v), (int64_t)n); };
       b.naive = [=](Host &h) {
         for (size_t i = 0; i < n; i++) h[(size_t)dx][i] = h[(size_t)dy][i] * slope(h[(size_t)v][i]);
       };
@@ -32,8 +32,8 @@ void unary(Lists &l, const std::string &name, Forward fwd, Backward bwd, double 
   }
   Gradient g(name + "_bwd", "33");
   int x = g.input(normal(33, 2)), y = g.output(33);
-  g.forward = [=](Run &r) { fwd(r.s, r.real(y), r.real(x), 33); };
-  g.backward = [=](Run &r, const std::vector<m4n_real *> &d) {
+  g.forward = [=](Call &r) { fwd(r.s, r.real(y), r.real(x), 33); };
+  g.backward = [=](Call &r, const std::vector<m4n_real *> &d) {
     bwd(r.s, d[(size_t)x], d[(size_t)y], r.real(from_y ? y : x), 33);
   };
   l.gradients.push_back(g);
@@ -63,7 +63,7 @@ void swiglu(Lists &l, int rows, int C, int ld) {
   const size_t wide = (size_t)rows * distance, n = (size_t)rows * C;
   Case c("swiglu_fwd", size);
   int m = c.out(n), a = c.in(normal(wide, 2)), b = c.in(normal(wide));
-  c.run = [=](Run &r) { m4n_swiglu_fwd(r.s, r.real(m), r.real(a), r.real(b), rows, C, ld); };
+  c.run = [=](Call &r) { m4n_swiglu_fwd(r.s, r.real(m), r.real(a), r.real(b), rows, C, ld); };
   c.naive = [=](Host &h) {
     for (int i = 0; i < rows; i++)
       for (int j = 0; j < C; j++)
@@ -73,7 +73,7 @@ void swiglu(Lists &l, int rows, int C, int ld) {
 
   Case d("swiglu_bwd", size + " in place");
   int dm = d.in(normal(n)), da = d.inout(normal(wide, 2)), db = d.inout(normal(wide));
-  d.run = [=](Run &r) {
+  d.run = [=](Call &r) {
     m4n_swiglu_bwd(r.s, r.real(da), r.real(db), r.real(dm), r.real(da), r.real(db), rows, C, ld);
   };
   d.naive = [=](Host &h) {
@@ -88,8 +88,8 @@ void swiglu(Lists &l, int rows, int C, int ld) {
 
   Gradient g("swiglu_bwd", size);
   int ga = g.input(normal(n)), gb = g.input(normal(n)), gm = g.output(n);
-  g.forward = [=](Run &r) { m4n_swiglu_fwd(r.s, r.real(gm), r.real(ga), r.real(gb), rows, C, 0); };
-  g.backward = [=](Run &r, const std::vector<m4n_real *> &grad) {
+  g.forward = [=](Call &r) { m4n_swiglu_fwd(r.s, r.real(gm), r.real(ga), r.real(gb), rows, C, 0); };
+  g.backward = [=](Call &r, const std::vector<m4n_real *> &grad) {
     m4n_swiglu_bwd(r.s, grad[ga], grad[gb], grad[gm], r.real(ga), r.real(gb), rows, C, 0);
   };
   l.gradients.push_back(g);
@@ -115,7 +115,7 @@ void act_cases(Lists &l) {
   logs[0] = -20, logs[1] = -9.3;
   Case c("neg_exp_fwd", "129");
   int A = c.out(n), a = c.in(logs);
-  c.run = [=](Run &r) { m4n_neg_exp_fwd(r.s, r.real(A), r.real(a), (int64_t)n); };
+  c.run = [=](Call &r) { m4n_neg_exp_fwd(r.s, r.real(A), r.real(a), (int64_t)n); };
   c.naive = [=](Host &h) {
     for (size_t i = 0; i < n; i++) h[A][i] = -fmax(exp(h[a][i]), 1e-4);
   };
@@ -124,7 +124,7 @@ void act_cases(Lists &l) {
   Vector rates = uniform(n, -3, -0.01);
   rates[4] = -1e-4; // where the bound holds
   int bd = b.inout(normal(n)), bA = b.in(normal(n)), rate = b.in(rates);
-  b.run = [=](Run &r) { m4n_neg_exp_bwd(r.s, r.real(bd), r.real(bA), r.real(rate), (int64_t)n); };
+  b.run = [=](Call &r) { m4n_neg_exp_bwd(r.s, r.real(bd), r.real(bA), r.real(rate), (int64_t)n); };
   b.naive = [=](Host &h) {
     for (size_t i = 0; i < n; i++) h[bd][i] += i == 4 ? 0 : h[bA][i] * h[rate][i];
   };
@@ -132,8 +132,8 @@ void act_cases(Lists &l) {
 
   Gradient g("neg_exp_bwd", "129");
   int ga = g.parameter(logs), gA = g.output(n);
-  g.forward = [=](Run &r) { m4n_neg_exp_fwd(r.s, r.real(gA), r.real(ga), (int64_t)n); };
-  g.backward = [=](Run &r, const std::vector<m4n_real *> &d) {
+  g.forward = [=](Call &r) { m4n_neg_exp_fwd(r.s, r.real(gA), r.real(ga), (int64_t)n); };
+  g.backward = [=](Call &r, const std::vector<m4n_real *> &d) {
     m4n_neg_exp_bwd(r.s, d[ga], d[gA], r.real(gA), (int64_t)n);
   };
   l.gradients.push_back(g);

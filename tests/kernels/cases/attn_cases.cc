@@ -110,7 +110,7 @@ void attention(Lists &l, Shape n, std::vector<int32_t> lengths = {}) {
     const Parts p = inputs(c, n);
     int o = c.inout(normal(rows * n.o_row())), lse = c.out((size_t)n.B * n.H * n.T);
     int length = lengths.empty() ? -1 : c.raw(lengths);
-    c.run = [=](Run &r) {
+    c.run = [=](Call &r) {
       m4n_attention_fwd(r.s, r.real(o), r.real(lse), r.real(p.q), r.real(p.k), r.real(p.v),
                         r.raw<int32_t>(length), &plain);
     };
@@ -124,7 +124,7 @@ void attention(Lists &l, Shape n, std::vector<int32_t> lengths = {}) {
   int length = lengths.empty() ? -1 : c.raw(lengths);
   const Parts g = {c.inout(normal(rows * n.q_row())), c.inout(normal(rows * n.kv_row())),
                    c.inout(normal(rows * n.kv_row()))};
-  c.run = [=](Run &r) {
+  c.run = [=](Call &r) {
     m4n_attention_fwd(r.s, r.real(o), r.real(lse), r.real(p.q), r.real(p.k), r.real(p.v),
                       r.raw<int32_t>(length), &plain);
     m4n_attention_bwd(r.s, r.real(g.q), r.real(g.k), r.real(g.v), r.real(d_o), r.real(p.q), r.real(p.k),
@@ -142,10 +142,10 @@ void gradient(Lists &l, Shape n) {
   int q = g.input(normal(rows * n.q_row())), k = g.input(normal(rows * n.kv_row())),
       v = g.input(normal(rows * n.kv_row()));
   int o = g.output(rows * n.o_row()), lse = g.in(Vector((size_t)n.B * n.H * n.T));
-  g.forward = [=](Run &r) {
+  g.forward = [=](Call &r) {
     m4n_attention_fwd(r.s, r.real(o), r.real(lse), r.real(q), r.real(k), r.real(v), nullptr, &plain);
   };
-  g.backward = [=](Run &r, const std::vector<m4n_real *> &d) {
+  g.backward = [=](Call &r, const std::vector<m4n_real *> &d) {
     m4n_attention_bwd(r.s, d[q], d[k], d[v], d[o], r.real(q), r.real(k), r.real(v), r.real(o), r.real(lse),
                       nullptr, &plain);
   };
@@ -167,7 +167,7 @@ void step(Lists &l, Shape n, int capacity, std::vector<int> pieces) {
   int slot = c.raw(slot0), pos = c.raw(pos0);
   int sq = c.in(Vector(rows * n.H * n.D)), so = c.in(Vector(rows * n.H * n.D));
   int sk = c.in(Vector(rows * n.Hkv * n.D)), sv = c.in(Vector(rows * n.Hkv * n.D));
-  c.run = [=](Run &r) {
+  c.run = [=](Call &r) {
     const m4n_cache ring = {r.real(ck), r.real(cv), capacity};
     for (int at = 0, i = 0; i < (int)pieces.size(); at += pieces[(size_t)i++]) {
       const int count = pieces[(size_t)i];
@@ -207,7 +207,7 @@ void rope(Lists &l, int B, int T, int H, int D, int interleaved, int per_batch) 
     Case c(back ? "rope_bwd" : "rope_fwd", size + " in place");
     int y = c.inout(normal(n)), freq = c.in(freq0), table = c.out((size_t)rows * D),
         pos = per_batch ? c.raw(pos0) : -1;
-    c.run = [=](Run &r) {
+    c.run = [=](Call &r) {
       m4n_rope_table(r.s, r.real(table), r.real(freq), r.raw<int32_t>(pos), rows, half);
       (back ? m4n_rope_bwd : m4n_rope_fwd)(r.s, r.real(y), r.real(y), r.real(table), &s);
     };
@@ -235,7 +235,7 @@ void rope(Lists &l, int B, int T, int H, int D, int interleaved, int per_batch) 
   if (per_batch || n > 300) return;
   Case t("rope_table", size);
   int table = t.out((size_t)T * D), freq = t.in(freq0);
-  t.run = [=](Run &r) { m4n_rope_table(r.s, r.real(table), r.real(freq), nullptr, T, half); };
+  t.run = [=](Call &r) { m4n_rope_table(r.s, r.real(table), r.real(freq), nullptr, T, half); };
   t.naive = [=](Host &h) {
     for (int row = 0; row < T; row++)
       for (int i = 0; i < half; i++) {
@@ -246,11 +246,11 @@ void rope(Lists &l, int B, int T, int H, int D, int interleaved, int per_batch) 
   l.cases.push_back(t);
   Gradient g("rope_bwd", size);
   int x = g.input(normal(n)), gf = g.in(freq0), gt = g.in(Vector((size_t)T * D)), y = g.output(n);
-  g.forward = [=](Run &r) {
+  g.forward = [=](Call &r) {
     m4n_rope_table(r.s, r.real(gt), r.real(gf), nullptr, T, half);
     m4n_rope_fwd(r.s, r.real(y), r.real(x), r.real(gt), &s);
   };
-  g.backward = [=](Run &r, const std::vector<m4n_real *> &d) {
+  g.backward = [=](Call &r, const std::vector<m4n_real *> &d) {
     m4n_rope_bwd(r.s, d[x], d[y], r.real(gt), &s);
   };
   l.gradients.push_back(g);

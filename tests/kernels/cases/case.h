@@ -2,7 +2,7 @@
  *
  *     Case c("rmsnorm_fwd", "7x33");
  *     int y = c.out(7 * 33), x = c.in(normal(7 * 33)), g = c.in(normal(33));
- *     c.run = [=](Run &r) { m4n_rmsnorm_fwd(r.s, r.real(y), nullptr, r.real(x), r.real(g), 7, 33, 1e-5f); };
+ *     c.run = [=](Call &r) { m4n_rmsnorm_fwd(r.s, r.real(y), nullptr, r.real(x), r.real(g), 7, 33, 1e-5f); };
  *     c.naive = [=](Host &h) { for (...) h[y][i] = ...; };
  *     cases.push_back(c);
  *
@@ -29,7 +29,7 @@ using Vector = std::vector<double>;
 using Host = std::vector<Vector>; /* by array number */
 
 /* Memory of a backend for one call. Reals are addressed by the number that in/out/inout gave. */
-struct Run {
+struct Call {
   m4n_backend *backend;
   m4n_stream *s;
   std::vector<m4n_real *> array;
@@ -62,7 +62,7 @@ struct Arrays {
 
 struct Case : Arrays {
   std::string op, size;
-  std::function<void(Run &)> run;
+  std::function<void(Call &)> run;
   std::function<void(Host &)> naive;
   double nmse = sizeof(m4n_real) == 4 ? 1e-12 : 1e-24; /* of each output */
   Case(const std::string &op_, const std::string &size_) : op(op_), size(size_) {}
@@ -73,8 +73,8 @@ struct Gradient : Arrays {
   std::vector<int> inputs;     /* dx is written; begins as NaN */
   std::vector<int> parameters; /* dw is added to; begins as noise */
   std::vector<int> outputs;
-  std::function<void(Run &)> forward;
-  std::function<void(Run &, const std::vector<m4n_real *> &)>
+  std::function<void(Call &)> forward;
+  std::function<void(Call &, const std::vector<m4n_real *> &)>
       backward; /* gradient by array number: of outputs given */
   Gradient(const std::string &op_, const std::string &size_) : op(op_), size(size_) {}
   int input(Vector v) { return inputs.push_back(in(std::move(v))), inputs.back(); }

@@ -21,7 +21,7 @@ void conv(Lists &l, m4n_conv n) {
   {
     Case c("conv_fwd", size);
     int y = c.inout(normal(ys)), x = c.in(normal(xs)), w = c.in(normal(ws)), b = c.in(normal((size_t)n.C));
-    c.run = [=](Run &r) { m4n_conv_fwd(r.s, r.real(y), r.real(x), r.real(w), r.real(b), &n); };
+    c.run = [=](Call &r) { m4n_conv_fwd(r.s, r.real(y), r.real(x), r.real(w), r.real(b), &n); };
     c.naive = [=](Host &h) {
       for (int i = 0; i < n.B; i++)
         for (int t = 0; t < n.T; t++)
@@ -35,7 +35,7 @@ void conv(Lists &l, m4n_conv n) {
     int dx = c.inout(normal(xs)), dw = c.inout(normal(ws)), db = c.inout(normal((size_t)n.C)),
         dy = c.in(normal(ys));
     int x = c.in(normal(xs)), w = c.in(normal(ws)), b = c.in(normal((size_t)n.C));
-    c.run = [=](Run &r) {
+    c.run = [=](Call &r) {
       m4n_conv_bwd(r.s, r.real(dx), r.real(dw), r.real(db), r.real(dy), r.real(x), r.real(w), r.real(b), &n);
     };
     c.naive = [=](Host &h) {
@@ -65,7 +65,7 @@ void conv(Lists &l, m4n_conv n) {
   int y = c.out(ys), x = c.in(normal(xs)), w = c.in(normal(ws)), b = c.in(normal((size_t)n.C));
   int state = c.inout(Vector((size_t)n.B * (n.K - 1) * n.C, 0)), slot = c.raw(slot0);
   int some = c.in(Vector(xs)), got = c.in(Vector(xs)); // a piece, densely
-  c.run = [=](Run &r) {
+  c.run = [=](Call &r) {
     int at = 0;
     for (int count : {1, 2, n.T - 3}) {
       m4n_conv piece = n;
@@ -98,8 +98,8 @@ void gradient(Lists &l, m4n_conv n) {
   int x = g.input(normal(xs)), w = g.parameter(normal((size_t)n.C * n.K)),
       b = g.parameter(normal((size_t)n.C));
   int y = g.output(xs);
-  g.forward = [=](Run &r) { m4n_conv_fwd(r.s, r.real(y), r.real(x), r.real(w), r.real(b), &n); };
-  g.backward = [=](Run &r, const std::vector<m4n_real *> &d) {
+  g.forward = [=](Call &r) { m4n_conv_fwd(r.s, r.real(y), r.real(x), r.real(w), r.real(b), &n); };
+  g.backward = [=](Call &r, const std::vector<m4n_real *> &d) {
     m4n_conv_bwd(r.s, d[x], d[w], d[b], d[y], r.real(x), r.real(w), r.real(b), &n);
   };
   l.gradients.push_back(g);

@@ -82,7 +82,7 @@ public:
       if (arrays_.written[i]) all[i] = get(run.array[i], arrays_.start[i].size());
     return all;
   }
-  Run run;
+  Call run;
 
 private:
   const Arrays &arrays_;

@@ -12,7 +12,7 @@ void gather(Lists &l, int rows, int table_rows, int C) {
     Case c("gather_fwd", size + (add ? " added" : ""));
     int y = c.inout(normal((size_t)rows * ld)), table = c.in(normal((size_t)table_rows * C)),
         index = c.raw(index0);
-    c.run = [=](Run &r) {
+    c.run = [=](Call &r) {
       m4n_gather_fwd(r.s, r.real(y), r.real(table), r.raw<int32_t>(index), rows, C, ld, add);
     };
     c.naive = [=](Host &h) {
@@ -26,7 +26,7 @@ void gather(Lists &l, int rows, int table_rows, int C) {
   Case b("gather_bwd", size);
   int dt = b.inout(normal((size_t)table_rows * C)), dy = b.in(normal((size_t)rows * ld)),
       index = b.raw(index0);
-  b.run = [=](Run &r) { m4n_gather_bwd(r.s, r.real(dt), r.real(dy), r.raw<int32_t>(index), rows, C, ld); };
+  b.run = [=](Call &r) { m4n_gather_bwd(r.s, r.real(dt), r.real(dy), r.raw<int32_t>(index), rows, C, ld); };
   b.naive = [=](Host &h) {
     for (int i = 0; i < rows; i++)
       for (int j = 0; j < C && index0[(size_t)i] >= 0; j++)
@@ -49,7 +49,7 @@ void segments(Lists &l, int count, int rows, int C, bool named) {
     Case c("segment_sum_fwd", size + (named ? " by index" : "") + (add ? " added" : ""));
     int y = add ? c.inout(normal((size_t)count * C)) : c.out((size_t)count * C), x = c.in(normal(elements));
     int offset = c.raw(offset0), index = named ? c.raw(index0) : -1;
-    c.run = [=](Run &r) {
+    c.run = [=](Call &r) {
       m4n_segment_sum_fwd(r.s, r.real(y), r.real(x), r.raw<int32_t>(offset), r.raw<int32_t>(index), count, C,
                           add);
     };
@@ -67,7 +67,7 @@ void segments(Lists &l, int count, int rows, int C, bool named) {
   Case b("segment_sum_bwd", size + (named ? " by index" : ""));
   int dx = b.inout(normal(elements)), dy = b.in(normal((size_t)count * C));
   int offset = b.raw(offset0), index = named ? b.raw(index0) : -1;
-  b.run = [=](Run &r) {
+  b.run = [=](Call &r) {
     m4n_segment_sum_bwd(r.s, r.real(dx), r.real(dy), r.raw<int32_t>(offset), r.raw<int32_t>(index), count, C);
   };
   b.naive = [=](Host &h) {
@@ -81,10 +81,10 @@ void segments(Lists &l, int count, int rows, int C, bool named) {
   Gradient g("segment_sum_bwd", size + (named ? " by index" : ""));
   int gx = g.parameter(normal(elements)), gy = g.output((size_t)count * C);
   int go = g.raw(offset0), gi = named ? g.raw(index0) : -1;
-  g.forward = [=](Run &r) {
+  g.forward = [=](Call &r) {
     m4n_segment_sum_fwd(r.s, r.real(gy), r.real(gx), r.raw<int32_t>(go), r.raw<int32_t>(gi), count, C, 0);
   };
-  g.backward = [=](Run &r, const std::vector<m4n_real *> &d) {
+  g.backward = [=](Call &r, const std::vector<m4n_real *> &d) {
     m4n_segment_sum_bwd(r.s, d[gx], d[gy], r.raw<int32_t>(go), r.raw<int32_t>(gi), count, C);
   };
   l.gradients.push_back(g);
@@ -103,10 +103,10 @@ void graph_cases(Lists &l) {
   Gradient g("gather_bwd", "9 of 4x5");
   std::vector<int32_t> index0 = {0, 3, 3, -1, 1, 2, 0, 0, 1};
   int table = g.parameter(normal(20)), y = g.output(45), index = g.raw(index0);
-  g.forward = [=](Run &r) {
+  g.forward = [=](Call &r) {
     m4n_gather_fwd(r.s, r.real(y), r.real(table), r.raw<int32_t>(index), 9, 5, 0, 0);
   };
-  g.backward = [=](Run &r, const std::vector<m4n_real *> &d) {
+  g.backward = [=](Call &r, const std::vector<m4n_real *> &d) {
     m4n_gather_bwd(r.s, d[table], d[y], r.raw<int32_t>(index), 9, 5, 0);
   };
   l.gradients.push_back(g);

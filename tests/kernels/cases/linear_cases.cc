@@ -5,7 +5,7 @@
 
 namespace {
 
-const m4n_linear *plan_of(const Run &r, const m4n_linear_shape &shape) {
+const m4n_linear *plan_of(const Call &r, const m4n_linear_shape &shape) {
   const m4n_linear *plan = nullptr;
   if (m4n_linear_plan(&plan, r.s, &shape)) {
     fprintf(stderr, "%s\n", m4n_error_message());
@@ -55,7 +55,7 @@ void tolerance(Case &c, int format) {
 /* A copy of w in the plan's format, for as long as the object lives. */
 class Packed {
 public:
-  Packed(const Run &r, const m4n_linear *plan, const m4n_real *w)
+  Packed(const Call &r, const m4n_linear *plan, const m4n_real *w)
       : r_(r), at_(m4n_alloc(r.backend, m4n_linear_bytes(plan))) {
     m4n_linear_pack(r.s, at_, w, plan);
   }
@@ -68,7 +68,7 @@ public:
   const void *at() const { return at_; }
 
 private:
-  const Run &r_;
+  const Call &r_;
   void *at_;
 };
 
@@ -80,7 +80,7 @@ void linear(Lists &l, int rows, m4n_linear_shape n, bool bias, bool add) {
     Case c("linear_fwd", size + (bias ? " bias" : "") + (add ? " added" : ""));
     int y = c.inout(normal(ys)), x = c.in(normal(xs)), w = c.in(normal(ws)),
         b = bias ? c.in(normal((size_t)n.out)) : -1;
-    c.run = [=](Run &r) {
+    c.run = [=](Call &r) {
       const m4n_linear *plan = plan_of(r, n);
       const Packed packed(r, plan, r.real(w));
       m4n_linear_fwd(r.s, r.real(y), r.real(x), packed.at(), r.real(b), plan, rows, add);
@@ -104,7 +104,7 @@ void linear(Lists &l, int rows, m4n_linear_shape n, bool bias, bool add) {
   if (n.grads & M4N_GRAD_X) {
     Case c("linear_bwd_x", size + (add ? " added" : ""));
     int dx = c.inout(normal(xs)), dy = c.in(normal(ys)), w = c.in(normal(ws));
-    c.run = [=](Run &r) {
+    c.run = [=](Call &r) {
       const m4n_linear *plan = plan_of(r, n);
       const Packed packed(r, plan, r.real(w));
       m4n_linear_bwd_x(r.s, r.real(dx), r.real(dy), packed.at(), plan, rows, add);
@@ -128,7 +128,7 @@ void linear(Lists &l, int rows, m4n_linear_shape n, bool bias, bool add) {
   if (n.grads & M4N_GRAD_W) {
     Case c("linear_bwd_w", size);
     int dw = c.inout(normal(ws)), dy = c.in(normal(ys)), x = c.in(normal(xs));
-    c.run = [=](Run &r) { m4n_linear_bwd_w(r.s, r.real(dw), r.real(dy), r.real(x), plan_of(r, n), rows); };
+    c.run = [=](Call &r) { m4n_linear_bwd_w(r.s, r.real(dw), r.real(dy), r.real(x), plan_of(r, n), rows); };
     c.naive = [=](Host &h) {
       for (int i = 0; i < rows; i++)
         for (int o = 0; o < n.out; o++)
@@ -141,7 +141,7 @@ void linear(Lists &l, int rows, m4n_linear_shape n, bool bias, bool add) {
   // Packing plain weights copies them.
   Case c("linear_pack", size);
   int to = c.out(ws), from = c.in(normal(ws));
-  c.run = [=](Run &r) { m4n_linear_pack(r.s, r.real(to), r.real(from), plan_of(r, n)); };
+  c.run = [=](Call &r) { m4n_linear_pack(r.s, r.real(to), r.real(from), plan_of(r, n)); };
   c.naive = [=](Host &h) { h[to] = h[from]; };
   l.cases.push_back(c);
 }
@@ -161,10 +161,10 @@ void gradients(Lists &l, int rows, int in, int out) {
     int x = of_x ? g.input(normal((size_t)rows * in)) : g.in(normal((size_t)rows * in));
     int w = of_x ? g.in(normal((size_t)in * out)) : g.parameter(normal((size_t)in * out)),
         y = g.output((size_t)rows * out);
-    g.forward = [=](Run &r) {
+    g.forward = [=](Call &r) {
       m4n_linear_fwd(r.s, r.real(y), r.real(x), r.real(w), nullptr, plan_of(r, n), rows, 0);
     };
-    g.backward = [=](Run &r, const std::vector<m4n_real *> &d) {
+    g.backward = [=](Call &r, const std::vector<m4n_real *> &d) {
       if (of_x)
         m4n_linear_bwd_x(r.s, d[x], d[y], r.real(w), plan_of(r, n), rows, 0);
       else

@@ -51,7 +51,7 @@ void xent(Lists &l, int rows, int V, Options o) {
   {
     Case c("softmax", describe(rows, V, o));
     int p = c.out(n), z = c.in(normal(n, 3)), mask = o.masked ? c.raw(mask0) : -1;
-    c.run = [=](Run &r) { m4n_softmax(r.s, r.real(p), r.real(z), r.raw<uint8_t>(mask), rows, V, 2); };
+    c.run = [=](Call &r) { m4n_softmax(r.s, r.real(p), r.real(z), r.raw<uint8_t>(mask), rows, V, 2); };
     c.naive = [=](Host &h) {
       for (int r = 0; r < rows; r++) {
         const Vector lp = log_softmax(h[z], mask0, r, V, 2);
@@ -64,7 +64,7 @@ void xent(Lists &l, int rows, int V, Options o) {
     Case c("xent_fwd", describe(rows, V, o));
     int loss = c.out((size_t)rows), z = c.in(normal(n, 3)), weight = o.weighted ? c.in(weight0) : -1;
     int mask = o.masked ? c.raw(mask0) : -1, target = c.raw(target0);
-    c.run = [=](Run &r) {
+    c.run = [=](Call &r) {
       m4n_xent_fwd(r.s, r.real(loss), r.real(z), r.raw<int32_t>(target), r.raw<uint8_t>(mask), r.real(weight),
                    rows, V);
     };
@@ -82,7 +82,7 @@ void xent(Lists &l, int rows, int V, Options o) {
   Case c("xent_bwd", describe(rows, V, o));
   int dz = c.inout(normal(n)), z = c.in(normal(n, 3)), weight = o.weighted ? c.in(weight0) : -1;
   int mask = o.masked ? c.raw(mask0) : -1, target = c.raw(target0);
-  c.run = [=](Run &r) {
+  c.run = [=](Call &r) {
     m4n_xent_bwd(r.s, r.real(dz), r.real(z), r.raw<int32_t>(target), r.raw<uint8_t>(mask), r.real(weight),
                  rows, V, o.add);
   };
@@ -102,11 +102,11 @@ void xent(Lists &l, int rows, int V, Options o) {
   Gradient g("xent_bwd", describe(rows, V, o));
   int gz = g.input(normal(n, 2)), gw = o.weighted ? g.in(weight0) : -1, gl = g.output((size_t)rows);
   int gm = o.masked ? g.raw(mask0) : -1, gt = g.raw(target0);
-  g.forward = [=](Run &r) {
+  g.forward = [=](Call &r) {
     m4n_xent_fwd(r.s, r.real(gl), r.real(gz), r.raw<int32_t>(gt), r.raw<uint8_t>(gm), r.real(gw), rows, V);
   };
   // The gradient of Σ weight·R: rows are scaled by R.
-  g.backward = [=](Run &r, const std::vector<m4n_real *> &d) {
+  g.backward = [=](Call &r, const std::vector<m4n_real *> &d) {
     m4n_real *scaled = (m4n_real *)m4n_alloc(r.backend, (size_t)rows * sizeof(m4n_real));
     if (gw < 0)
       m4n_copy(r.s, scaled, d[gl], (size_t)rows * sizeof(m4n_real));
@@ -142,7 +142,7 @@ void kl(Lists &l, m4n_kl n, Options o) {
     Case c("kl_fwd", size);
     int loss = c.inout(normal((size_t)rows)), zs = c.in(normal(count, 2)), zt = c.in(normal(count, 2));
     int weight = o.weighted ? c.in(weight0) : -1, mask = o.masked ? c.raw(mask0) : -1;
-    c.run = [=](Run &r) {
+    c.run = [=](Call &r) {
       m4n_kl_fwd(r.s, r.real(loss), r.real(zs), r.real(zt), r.raw<uint8_t>(mask), r.real(weight), &n);
     };
     c.naive = [=](Host &h) {
@@ -157,7 +157,7 @@ void kl(Lists &l, m4n_kl n, Options o) {
   Case c("kl_bwd", size);
   int dz = c.inout(normal(count)), zs = c.in(normal(count, 2)), zt = c.in(normal(count, 2));
   int weight = o.weighted ? c.in(weight0) : -1, mask = o.masked ? c.raw(mask0) : -1;
-  c.run = [=](Run &r) {
+  c.run = [=](Call &r) {
     m4n_kl_bwd(r.s, r.real(dz), r.real(zs), r.real(zt), r.raw<uint8_t>(mask), r.real(weight), &n, o.add);
   };
   c.naive = [=](Host &h) {
@@ -189,10 +189,10 @@ void kl(Lists &l, m4n_kl n, Options o) {
   Gradient g("kl_bwd", size);
   int gs = g.input(normal(count, 2)), gt = g.in(normal(count, 2)), gl = g.output((size_t)rows);
   int gm = o.masked ? g.raw(mask0) : -1;
-  g.forward = [=](Run &r) {
+  g.forward = [=](Call &r) {
     m4n_kl_fwd(r.s, r.real(gl), r.real(gs), r.real(gt), r.raw<uint8_t>(gm), nullptr, &n);
   };
-  g.backward = [=](Run &r, const std::vector<m4n_real *> &d) {
+  g.backward = [=](Call &r, const std::vector<m4n_real *> &d) {
     m4n_kl_bwd(r.s, d[gs], r.real(gs), r.real(gt), r.raw<uint8_t>(gm), d[gl], &n, 0);
   };
   l.gradients.push_back(g);
@@ -220,7 +220,7 @@ void huber(Lists &l, int rows, int C, bool wrap, bool weighted, double delta, bo
     int out = back ? c.inout(normal(n)) : c.out((size_t)rows), y = c.in(normal(n, 20)),
         target = c.in(normal(n, 20));
     int period = wrap ? c.in(periods(C)) : -1, weight = weighted ? c.in(weight0) : -1;
-    c.run = [=](Run &r) {
+    c.run = [=](Call &r) {
       if (back)
         m4n_huber_bwd(r.s, r.real(out), r.real(y), r.real(target), r.real(period), r.real(weight), rows, C,
                       (m4n_real)delta, add);
@@ -247,11 +247,11 @@ void huber(Lists &l, int rows, int C, bool wrap, bool weighted, double delta, bo
   Gradient g("huber_bwd", size);
   int y = g.input(normal(n, 9)), target = g.in(normal(n, 9)), period = wrap ? g.in(periods(C)) : -1,
       out = g.output((size_t)rows);
-  g.forward = [=](Run &r) {
+  g.forward = [=](Call &r) {
     m4n_huber_fwd(r.s, r.real(out), r.real(y), r.real(target), r.real(period), nullptr, rows, C,
                   (m4n_real)delta);
   };
-  g.backward = [=](Run &r, const std::vector<m4n_real *> &d) {
+  g.backward = [=](Call &r, const std::vector<m4n_real *> &d) {
     m4n_huber_bwd(r.s, d[y], r.real(y), r.real(target), r.real(period), d[out], rows, C, (m4n_real)delta, 0);
   };
   l.gradients.push_back(g);
@@ -267,7 +267,7 @@ void gauss(Lists &l, int rows, int C, bool wrap, bool gated, bool add) {
         yt = c.in(normal(n, 20));
     int sigma = c.in(uniform((size_t)C, 0.5, 4)), target = gated ? c.in(normal(n, 20)) : -1;
     int period = wrap ? c.in(periods(C)) : -1, weight = c.in(uniform((size_t)rows, 0, 2));
-    c.run = [=](Run &r) {
+    c.run = [=](Call &r) {
       if (back)
         m4n_gauss_kl_bwd(r.s, r.real(out), r.real(y), r.real(yt), r.real(sigma), r.real(target),
                          r.real(period), r.real(weight), rows, C, add);
@@ -300,11 +300,11 @@ void gauss(Lists &l, int rows, int C, bool wrap, bool gated, bool add) {
   int y = g.input(normal(n, 9)), yt = g.in(normal(n, 9)), sigma = g.in(uniform((size_t)C, 0.5, 4));
   int target = gated ? g.in(normal(n, 9)) : -1, period = wrap ? g.in(periods(C)) : -1,
       out = g.output((size_t)rows);
-  g.forward = [=](Run &r) {
+  g.forward = [=](Call &r) {
     m4n_gauss_kl_fwd(r.s, r.real(out), r.real(y), r.real(yt), r.real(sigma), r.real(target), r.real(period),
                      nullptr, rows, C);
   };
-  g.backward = [=](Run &r, const std::vector<m4n_real *> &d) {
+  g.backward = [=](Call &r, const std::vector<m4n_real *> &d) {
     m4n_gauss_kl_bwd(r.s, d[y], r.real(y), r.real(yt), r.real(sigma), r.real(target), r.real(period), d[out],
                      rows, C, 0);
   };

@@ -10,7 +10,7 @@ void norms(Lists &l, int rows, int C) {
 
   Case rms("rmsnorm_fwd", size);
   int y = rms.out(n), r1 = rms.out((size_t)rows), x = rms.in(normal(n, 2)), g = rms.in(normal((size_t)C));
-  rms.run = [=](Run &r) { m4n_rmsnorm_fwd(r.s, r.real(y), r.real(r1), r.real(x), r.real(g), rows, C, eps); };
+  rms.run = [=](Call &r) { m4n_rmsnorm_fwd(r.s, r.real(y), r.real(r1), r.real(x), r.real(g), rows, C, eps); };
   rms.naive = [=](Host &h) {
     for (int i = 0; i < rows; i++) {
       double sum = 0;
@@ -24,7 +24,7 @@ void norms(Lists &l, int rows, int C) {
   Case layer("layernorm_fwd", size);
   int ly = layer.out(n), st = layer.out(2 * (size_t)rows), lx = layer.in(normal(n, 2, 1));
   int lg = layer.in(normal((size_t)C)), lb = layer.in(normal((size_t)C));
-  layer.run = [=](Run &r) {
+  layer.run = [=](Call &r) {
     m4n_layernorm_fwd(r.s, r.real(ly), r.real(st), r.real(lx), r.real(lg), r.real(lb), rows, C, eps);
   };
   layer.naive = [=](Host &h) {
@@ -51,7 +51,7 @@ void norms(Lists &l, int rows, int C) {
   int bdx = back.inout(normal(n)), bdg = back.inout(normal((size_t)C)), bdy = back.in(normal(n)),
       bx = back.in(x0);
   int br = back.in(stats), bg = back.in(normal((size_t)C));
-  back.run = [=](Run &r) {
+  back.run = [=](Call &r) {
     m4n_rmsnorm_bwd(r.s, r.real(bdx), r.real(bdg), r.real(bdy), r.real(bdx), r.real(bx), r.real(br),
                     r.real(bg), rows, C);
   };
@@ -80,7 +80,7 @@ void norms(Lists &l, int rows, int C) {
   int ddx = lback.inout(normal(n)), ddg = lback.inout(normal((size_t)C)),
       ddb = lback.inout(normal((size_t)C));
   int ddy = lback.in(normal(n)), dx = lback.in(lx0), dst = lback.in(lstats), dg = lback.in(normal((size_t)C));
-  lback.run = [=](Run &r) {
+  lback.run = [=](Call &r) {
     m4n_layernorm_bwd(r.s, r.real(ddx), r.real(ddg), r.real(ddb), r.real(ddy), r.real(ddx), r.real(dx),
                       r.real(dst), r.real(dg), rows, C);
   };
@@ -111,10 +111,10 @@ void gradients(Lists &l, int rows, int C) {
   Gradient g("rmsnorm_bwd", size);
   int x = g.input(normal(n, 2)), gain = g.parameter(normal((size_t)C)), y = g.output(n),
       r1 = g.out((size_t)rows);
-  g.forward = [=](Run &r) {
+  g.forward = [=](Call &r) {
     m4n_rmsnorm_fwd(r.s, r.real(y), r.real(r1), r.real(x), r.real(gain), rows, C, eps);
   };
-  g.backward = [=](Run &r, const std::vector<m4n_real *> &d) {
+  g.backward = [=](Call &r, const std::vector<m4n_real *> &d) {
     m4n_rmsnorm_bwd(r.s, d[x], d[gain], d[y], nullptr, r.real(x), r.real(r1), r.real(gain), rows, C);
   };
   l.gradients.push_back(g);
@@ -122,10 +122,10 @@ void gradients(Lists &l, int rows, int C) {
   Gradient m("layernorm_bwd", size);
   int lx = m.input(normal(n, 2, 1)), lg = m.parameter(normal((size_t)C)), lb = m.parameter(normal((size_t)C));
   int ly = m.output(n), st = m.out(2 * (size_t)rows);
-  m.forward = [=](Run &r) {
+  m.forward = [=](Call &r) {
     m4n_layernorm_fwd(r.s, r.real(ly), r.real(st), r.real(lx), r.real(lg), r.real(lb), rows, C, eps);
   };
-  m.backward = [=](Run &r, const std::vector<m4n_real *> &d) {
+  m.backward = [=](Call &r, const std::vector<m4n_real *> &d) {
     m4n_layernorm_bwd(r.s, d[lx], d[lg], d[lb], d[ly], nullptr, r.real(lx), r.real(st), r.real(lg), rows, C);
   };
   l.gradients.push_back(m);

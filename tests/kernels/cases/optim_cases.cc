@@ -18,7 +18,7 @@ void adamw(Lists &l, size_t n, double factor0) {
   int w = c.inout(normal(n)), m = c.inout(normal(n, 0.1)), v = c.inout(uniform(n, 0.01, 1));
   int g = c.in(normal(3 * n)), factor = c.in({factor0});
   int groups = c.raw(groups0), group_of = c.raw(group_of0), steps = c.raw(steps0);
-  c.run = [=](Run &r) {
+  c.run = [=](Call &r) {
     const m4n_adamw_rates rates = {(m4n_real)beta1, (m4n_real)beta2, (m4n_real)eps};
     for (int k = 0; k < 3; k++)
       m4n_adamw(r.s, r.real(w), r.real(m), r.real(v), r.real(g) + k * n,
@@ -43,7 +43,7 @@ void adamw(Lists &l, size_t n, double factor0) {
 void clip(Lists &l, double norm0, double most, double expected) {
   Case c("clip_factor", std::to_string(norm0) + " to " + std::to_string(most));
   int factor = c.out(1), norm = c.in({norm0});
-  c.run = [=](Run &r) { m4n_clip_factor(r.s, r.real(factor), r.real(norm), (m4n_real)most); };
+  c.run = [=](Call &r) { m4n_clip_factor(r.s, r.real(factor), r.real(norm), (m4n_real)most); };
   c.naive = [=](Host &h) { h[factor][0] = expected; };
   l.cases.push_back(c);
 }
@@ -62,7 +62,7 @@ void optim_cases(Lists &l) {
   for (size_t n : {1, 7, 33, 129, 40001}) {
     Case c("grad_norm", std::to_string(n));
     int norm = c.out(1), g = c.in(normal(n));
-    c.run = [=](Run &r) { m4n_grad_norm(r.s, r.real(norm), r.real(g), (int64_t)n); };
+    c.run = [=](Call &r) { m4n_grad_norm(r.s, r.real(norm), r.real(g), (int64_t)n); };
     c.naive = [=](Host &h) {
       double sum = 0;
       for (double x : h[g]) sum += x * x;

@@ -7,14 +7,16 @@ void elementwise(Lists &l, size_t n) {
   {
     Case c("fill", size);
     int y = c.out(n);
-    c.run = [=](Run &r) { m4n_fill(r.s, r.real(y), (int64_t)n, (m4n_real)0.25); };
+    c.run = [=](Call &r) { m4n_fill(r.s, r.real(y), (int64_t)n, (m4n_real)0.25); };
     c.naive = [=](Host &h) { h[y].assign(n, 0.25); };
     l.cases.push_back(c);
   }
   for (bool multiply : {false, true}) {
     Case c(multiply ? "mul" : "add", size + " in place");
     int y = c.inout(normal(n)), b = c.in(normal(n));
-    c.run = [=](Run &r) { (multiply ? m4n_mul : m4n_add)(r.s, r.real(y), r.real(y), r.real(b), (int64_t)n); };
+    c.run = [=](Call &r) {
+      (multiply ? m4n_mul : m4n_add)(r.s, r.real(y), r.real(y), r.real(b), (int64_t)n);
+    };
     c.naive = [=](Host &h) {
       for (size_t i = 0; i < n; i++) h[y][i] = multiply ? h[y][i] * h[b][i] : h[y][i] + h[b][i];
     };
@@ -23,7 +25,9 @@ void elementwise(Lists &l, size_t n) {
   for (double beta : {0.0, 0.5}) {
     Case c("axpby", size + (beta == 0 ? " over what is no number" : ""));
     int y = beta == 0 ? c.out(n) : c.inout(normal(n)), x = c.in(normal(n));
-    c.run = [=](Run &r) { m4n_axpby(r.s, r.real(y), r.real(x), (int64_t)n, (m4n_real)-1.5, (m4n_real)beta); };
+    c.run = [=](Call &r) {
+      m4n_axpby(r.s, r.real(y), r.real(x), (int64_t)n, (m4n_real)-1.5, (m4n_real)beta);
+    };
     c.naive = [=](Host &h) {
       for (size_t i = 0; i < n; i++) h[y][i] = -1.5 * h[x][i] + (beta == 0 ? 0 : beta * h[y][i]);
     };
@@ -32,7 +36,7 @@ void elementwise(Lists &l, size_t n) {
   {
     Case c("ema", size);
     int y = c.inout(normal(n)), w = c.in(normal(n));
-    c.run = [=](Run &r) { m4n_ema(r.s, r.real(y), r.real(w), (int64_t)n, (m4n_real)0.875); };
+    c.run = [=](Call &r) { m4n_ema(r.s, r.real(y), r.real(w), (int64_t)n, (m4n_real)0.875); };
     c.naive = [=](Host &h) {
       for (size_t i = 0; i < n; i++) h[y][i] = 0.875 * h[y][i] + 0.125 * h[w][i];
     };
@@ -41,7 +45,7 @@ void elementwise(Lists &l, size_t n) {
   for (bool add : {false, true}) {
     Case c("sum", size + (add ? " added" : ""));
     int y = c.inout({0.5}), x = c.in(normal(n, 1, 1));
-    c.run = [=](Run &r) { m4n_sum(r.s, r.real(y), r.real(x), (int64_t)n, (m4n_real)0.25, add); };
+    c.run = [=](Call &r) { m4n_sum(r.s, r.real(y), r.real(x), (int64_t)n, (m4n_real)0.25, add); };
     c.naive = [=](Host &h) {
       double sum = 0;
       for (double v : h[x]) sum += v;
@@ -69,7 +73,7 @@ void bf16(Lists &l) {
   for (const char *op : {"to_bf16", "from_bf16"}) {
     Case c(op, "there and back");
     int y = c.out(n), x = c.in(x0), half = c.raw(std::vector<uint16_t>(n));
-    c.run = [=](Run &r) {
+    c.run = [=](Call &r) {
       m4n_to_bf16(r.s, r.raw<uint16_t>(half), r.real(x), (int64_t)n);
       m4n_from_bf16(r.s, r.real(y), r.raw<uint16_t>(half), (int64_t)n);
     };
@@ -85,7 +89,7 @@ void dropout(Lists &l, size_t n) {
   Case c("dropout", std::to_string(n));
   std::vector<uint32_t> key0 = {17, 4};
   int y = c.inout(normal(n, 1, 5)), key = c.raw(key0);
-  c.run = [=](Run &r) {
+  c.run = [=](Call &r) {
     m4n_dropout(r.s, r.real(y), r.real(y), r.raw<uint32_t>(key), (int64_t)n, 9, (m4n_real)0.25);
   };
   c.naive = [=](Host &h) {
@@ -106,7 +110,7 @@ void rows(Lists &l, int count, int C, int period) {
   {
     Case c("copy_rows", size);
     int y = c.inout(normal((size_t)count * ld)), x = c.in(normal(n));
-    c.run = [=](Run &r) { m4n_copy_rows(r.s, r.real(y), r.real(x), count, C, ld, 0); };
+    c.run = [=](Call &r) { m4n_copy_rows(r.s, r.real(y), r.real(x), count, C, ld, 0); };
     c.naive = [=](Host &h) {
       for (int i = 0; i < count; i++)
         for (int j = 0; j < C; j++) h[y][i * ld + j] = h[x][i * C + j];
@@ -116,7 +120,7 @@ void rows(Lists &l, int count, int C, int period) {
   {
     Case c("add_rows", size + " in place");
     int y = c.inout(normal(n)), p = c.in(normal((size_t)period * C));
-    c.run = [=](Run &r) { m4n_add_rows(r.s, r.real(y), r.real(y), r.real(p), count, period, C); };
+    c.run = [=](Call &r) { m4n_add_rows(r.s, r.real(y), r.real(y), r.real(p), count, period, C); };
     c.naive = [=](Host &h) {
       for (int i = 0; i < count; i++)
         for (int j = 0; j < C; j++) h[y][i * C + j] += h[p][i % period * C + j];
@@ -126,7 +130,7 @@ void rows(Lists &l, int count, int C, int period) {
   {
     Case c("sum_rows", size);
     int dp = c.inout(normal((size_t)period * C)), dy = c.in(normal((size_t)count * ld));
-    c.run = [=](Run &r) { m4n_sum_rows(r.s, r.real(dp), r.real(dy), count, period, C, ld); };
+    c.run = [=](Call &r) { m4n_sum_rows(r.s, r.real(dp), r.real(dy), count, period, C, ld); };
     c.naive = [=](Host &h) {
       for (int i = 0; i < count; i++)
         for (int j = 0; j < C; j++) h[dp][i % period * C + j] += h[dy][i * ld + j];

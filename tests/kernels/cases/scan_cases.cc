@@ -71,7 +71,7 @@ void forward(Lists &l, m4n_scan n, bool gate, bool bias) {
   Case c("scan_fwd", name_of(n, gate, bias));
   const Parts p = inputs(c, n, gate, bias);
   int y = c.inout(normal(rows * d.y_ld)), last = c.out((size_t)n.B * n.N * n.C);
-  c.run = [=](Run &r) {
+  c.run = [=](Call &r) {
     m4n_scan_fwd(r.s, r.real(y), nullptr, r.real(last), r.real(p.u), r.real(p.dt), r.real(p.A), r.real(p.b),
                  r.real(p.c), r.real(p.D), r.real(p.z), r.real(p.bias), &n);
   };
@@ -89,7 +89,7 @@ void forward(Lists &l, m4n_scan n, bool gate, bool bias) {
   int pu = s.in(Vector(rows * n.C)), pdt = s.in(Vector(rows * n.C)), pz = s.in(Vector(rows * n.C));
   int pb = s.in(Vector(rows * states)), pc = s.in(Vector(rows * states)), py = s.in(Vector(rows * n.C));
   int in_order = s.out((size_t)n.B * n.N * n.C);
-  s.run = [=](Run &r) {
+  s.run = [=](Call &r) {
     int at = 0;
     for (int count : {1, 2, n.T - 3}) {
       m4n_scan piece = n;
@@ -181,7 +181,7 @@ void backward(Lists &l, m4n_scan n, bool gate, bool bias) {
   g.A = c.inout(normal(C * n.N));
   g.b = c.inout(normal(rows * d.b_ld)), g.c = c.inout(normal(rows * d.c_ld)), g.D = c.inout(normal(C));
   g.z = gate ? c.inout(normal(rows * d.z_ld)) : -1, g.bias = bias ? c.inout(normal(C)) : -1;
-  c.run = [=](Run &r) {
+  c.run = [=](Call &r) {
     m4n_scan_fwd(r.s, r.real(y), r.real(saved), nullptr, r.real(p.u), r.real(p.dt), r.real(p.A), r.real(p.b),
                  r.real(p.c), r.real(p.D), r.real(p.z), r.real(p.bias), &n);
     m4n_scan_bwd(r.s, r.real(g.u), r.real(g.dt), r.real(g.A), r.real(g.b), r.real(g.c), r.real(g.D),
@@ -205,11 +205,11 @@ void gradient(Lists &l, m4n_scan n, bool gate, bool bias) {
       w = bias ? g.parameter(uniform(C, 0, 0.3)) : -1;
   int y = g.output(rows * C), saved = g.in(Vector(m4n_scan_saved(&n))),
       scratch = g.in(Vector(m4n_scan_scratch(&n)));
-  g.forward = [=](Run &r) {
+  g.forward = [=](Call &r) {
     m4n_scan_fwd(r.s, r.real(y), r.real(saved), nullptr, r.real(u), r.real(dt), r.real(A), r.real(b),
                  r.real(c), r.real(D), r.real(z), r.real(w), &n);
   };
-  g.backward = [=](Run &r, const std::vector<m4n_real *> &d) {
+  g.backward = [=](Call &r, const std::vector<m4n_real *> &d) {
     m4n_scan_bwd(r.s, d[u], d[dt], d[A], d[b], d[c], d[D], z < 0 ? nullptr : d[z], w < 0 ? nullptr : d[w],
                  r.real(scratch), d[y], r.real(saved), r.real(u), r.real(dt), r.real(A), r.real(b), r.real(c),
                  r.real(D), r.real(z), r.real(w), &n);

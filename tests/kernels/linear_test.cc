@@ -1,0 +1,102 @@
+/* Linear layers: what plans refuse, and that a row's result is the row's own. Values are in ops_test. */
+#include <gtest/gtest.h>
+
+#include "tests/kernels/cases/engine.h"
+
+namespace {
+
+m4n_linear_shape shape(int in, int out, int rows, int format, int grads) {
+  m4n_linear_shape n = {};
+  n.in = in, n.out = out, n.max_rows = rows, n.format = format, n.grads = grads;
+  return n;
+}
+
+class Plans : public testing::Test {
+protected:
+  void refuse(m4n_linear_shape n, const char *why) {
+    const m4n_linear *plan = nullptr;
+    EXPECT_EQ(m4n_linear_plan(&plan, device.stream(), &n), M4N_EARG);
+    EXPECT_EQ(plan, nullptr);
+    EXPECT_NE(strstr(m4n_error_message(), why), nullptr) << m4n_error_message();
+  }
+  Device device{"cpu", 2};
+};
+
+TEST_F(Plans, RefuseWhatCannotBe) {
+  refuse(shape(0, 5, 5, 0, 0), "at least 1");
+  refuse(shape(5, 5, 0, 0, 0), "at least 1");
+  refuse(shape(5, 5, 5, 9, 0), "format");
+  refuse(shape(5, 5, 5, M4N_W_INT8, M4N_GRAD_X), "gradients");
+  refuse(shape(5, 5, 5, M4N_W_BF16, M4N_GRAD_W), "gradients");
+  m4n_linear_shape n = shape(5, 5, 5, 0, 0);
+  n.y_ld = 4;
+  refuse(n, "too short");
+  n = shape(5, 5, 5, 0, M4N_GRAD_X);
+  n.x_ld = 1;
+  refuse(n, "overlap");
+}
+
+TEST_F(Plans, OfEqualShapeAreOne) {
+  const m4n_linear *a = nullptr, *b = nullptr, *c = nullptr;
+  m4n_linear_shape n = shape(33, 65, 20, M4N_W_REAL, M4N_GRAD_X);
+  ASSERT_EQ(m4n_linear_plan(&a, device.stream(), &n), M4N_OK);
+  ASSERT_EQ(m4n_linear_plan(&b, device.stream(), &n), M4N_OK);
+  n.max_rows = 21;
+  ASSERT_EQ(m4n_linear_plan(&c, device.stream(), &n), M4N_OK);
+  EXPECT_EQ(a, b);
+  EXPECT_NE(a, c);
+  EXPECT_EQ(m4n_linear_bytes(a), 33 * 65 * sizeof(m4n_real));
+  EXPECT_EQ(m4n_linear_shape_of(a)->x_ld, 33);
+}
+
+/* Answers must not depend on how lanes are batched: row i of a call of n rows, for every n, whatever lies beside it. */
+void rows_are_their_own(const Device &device, int in, int out, int most, int format) {
+  SCOPED_TRACE(std::to_string(in) + " to " + std::to_string(out) + " format " + std::to_string(format));
+  const int grads = format == M4N_W_REAL || format == M4N_W_BF16 ? M4N_GRAD_X : 0;
+  const m4n_linear_shape n = shape(in, out, most, format, grads);
+  const m4n_linear *plan = nullptr;
+  ASSERT_EQ(m4n_linear_plan(&plan, device.stream(), &n), M4N_OK) << m4n_error_message();
+  Arrays a;
+  const int x = a.in(normal((size_t)most * in)), y = a.in(Vector((size_t)most * out)),
+            w = a.in(normal((size_t)in * out));
+  const int dx = a.in(Vector((size_t)most * in)),
+            part = a.in(Vector((size_t)most * (size_t)(in > out ? in : out)));
+  Loaded memory(device, a);
+  const Call &r = memory.run;
+  void *packed = m4n_alloc(device.backend(), m4n_linear_bytes(plan));
+  m4n_linear_pack(r.s, packed, r.real(w), plan);
+  m4n_linear_fwd(r.s, r.real(y), r.real(x), packed, nullptr, plan, most, 0);
+  const auto whole = memory.get(r.real(y), (size_t)most * out);
+  std::vector<m4n_real> whole_dx;
+  if (grads) {
+    m4n_linear_bwd_x(r.s, r.real(dx), r.real(y), packed, plan, most, 0);
+    whole_dx = memory.get(r.real(dx), (size_t)most * in);
+  }
+  for (int count : {1, 2, 8, 15, 16, 17, 31, 63, 64, 65, 100, 200, most - 1})
+    for (int first : {0, 1, 7, most - count}) {
+      if (first + count > most) continue;
+      m4n_linear_fwd(r.s, r.real(part), r.real(x) + first * in, packed, nullptr, plan, count, 0);
+      const auto y_part = memory.get(r.real(part), (size_t)count * out);
+      EXPECT_EQ(memcmp(y_part.data(), &whole[(size_t)first * out], y_part.size() * sizeof(m4n_real)), 0)
+          << count << " rows from " << first;
+      if (!grads) continue;
+      m4n_linear_bwd_x(r.s, r.real(part), r.real(y) + first * out, packed, plan, count, 0);
+      const auto dx_part = memory.get(r.real(part), (size_t)count * in);
+      EXPECT_EQ(memcmp(dx_part.data(), &whole_dx[(size_t)first * in], dx_part.size() * sizeof(m4n_real)), 0)
+          << "dx of " << count << " rows from " << first;
+    }
+  m4n_free(device.backend(), packed);
+}
+
+TEST(Rows, AreTheirOwn) {
+  Device device("cpu", 2);
+  ASSERT_TRUE(device.ok()) << device.error();
+  for (int format : {M4N_W_REAL, M4N_W_PACKED, M4N_W_BF16, M4N_W_INT8}) {
+    rows_are_their_own(device, 129, 33, 333, format);
+    rows_are_their_own(device, 512, 512, 300, format);
+    rows_are_their_own(device, 1376, 70, 257, format);
+    rows_are_their_own(device, 32, 7, 300, format);
+  }
+}
+
+} // namespace
