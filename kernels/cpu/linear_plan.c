@@ -12,6 +12,9 @@ enum { ALIGN = 64, COLUMN = 64, MAIN_ROWS = 256, WEIGHT_OUT = 128, WEIGHT_IN = 2
 static int ceil_div(int a, int b) {
   return (a + b - 1) / b;
 }
+static size_t largest(size_t a, size_t b) {
+  return a > b ? a : b;
+}
 static size_t align(size_t bytes) {
   return (bytes + ALIGN - 1) / ALIGN * ALIGN;
 }
@@ -76,9 +79,9 @@ typedef struct trial {
   m4n_real *smallest, *result;
 } trial;
 
-static void prepare_trial(trial *t, const m4n_product *p, const m4n_gemm_shape *s, int end) {
+static void prepare_trial(trial *t, const m4n_product *p, const m4n_gemm_shape *s, size_t rows, int end) {
   const int w_rows = s->w_transposed ? s->N : s->K, w_width = s->w_transposed ? s->K : s->N;
-  fill(t->x, s->type, p->rows[M4N_ROWS_MAIN], s->K, s->x_ld);
+  fill(t->x, s->type, (int)rows, s->K, s->x_ld);
   fill(t->w, s->type, w_rows, w_width, s->w_ld);
   if (s->packed) m4n_gemm_pack(p->gemm[M4N_ROWS_16][0][end], 0, t->packed, t->w);
 }
@@ -99,7 +102,8 @@ static bool agrees(trial *t, const m4n_product *p, const m4n_gemm_shape *s, int 
 }
 
 static int drop_pieces_that_differ(m4n_product *p, const m4n_gemm_shape *s, int end) {
-  const size_t rows = (size_t)p->rows[M4N_ROWS_MAIN], w_rows = (size_t)(s->w_transposed ? s->N : s->K);
+  size_t rows = M4N_PIECE, w_rows = (size_t)(s->w_transposed ? s->N : s->K);
+  for (int piece = 0; piece < M4N_ROW_SIZES; piece++) rows = largest(rows, (size_t)p->rows[piece]);
   trial t = {.x = calloc(rows * (size_t)s->x_ld + (size_t)s->K, element_size(s->type)),
              .w = calloc(w_rows * (size_t)s->w_ld + (size_t)s->N, element_size(s->type)),
              .packed = calloc(1, s->packed ? m4n_gemm_packed_bytes(p->gemm[M4N_ROWS_16][0][end]) : 1),
@@ -107,7 +111,7 @@ static int drop_pieces_that_differ(m4n_product *p, const m4n_gemm_shape *s, int 
              .result = calloc(rows * (size_t)s->y_ld, sizeof(m4n_real))};
   int status = M4N_OK;
   if (t.x && t.w && t.packed && t.smallest && t.result) {
-    prepare_trial(&t, p, s, end);
+    prepare_trial(&t, p, s, rows, end);
     for (int piece = M4N_ROWS_MAIN; piece < M4N_ROWS_16; piece++)
       for (int add = 0; add < 2; add++)
         if (p->rows[piece] && p->gemm[piece][add][end] && !agrees(&t, p, s, piece, add, end))
@@ -192,10 +196,6 @@ static int open_weight_product(m4n_weight_product *p, m4n_gemm_library *library,
 }
 
 /* ---- the plan ---------------------------------------------------------------------------------------------------------------------- */
-
-static size_t largest(size_t a, size_t b) {
-  return a > b ? a : b;
-}
 
 /* Where the parts of packed weights lie. Scales (and sums over a row, for int8) come first. */
 static void lay_out(m4n_cpu_linear *l) {
