@@ -14,7 +14,7 @@
 #include "kernels/base/status.h"
 #include "kernels/base/text.h"
 
-enum { MAX_BYTES = 1 << 20 };
+enum { MAX_BYTES = 1 << 20, MAX_ITEMS = 64 };
 static const char from_set[] = "--set";
 
 static int no_memory(void) {
@@ -64,7 +64,7 @@ static char *absolute(const char *folder, const char *text) {
 
 static int check_value(m4n_yaml *yaml, const m4n_key *key, const yaml_node_t *node) {
   long line = m4n_yaml_line(node);
-  if (!key->most) {
+  if (!key->most || (key->type == M4N_KEY_PATHS && node->type == YAML_SCALAR_NODE)) {
     if (node->type != YAML_SCALAR_NODE)
       return m4n_fail_at(M4N_EARG, yaml->file, line, key->path, "expected one value, found a %s",
                          node->type == YAML_SEQUENCE_NODE ? "list" : "section");
@@ -125,6 +125,51 @@ static int check_section(m4n_yaml *yaml, const yaml_node_t *section, const char 
   return M4N_OK;
 }
 
+// ---- paths in place
+
+// Sets a key to the absolute forms of its n paths, or of one that is no list (-1); a word stays what it is, and in
+// place of a list means none.
+static int put_paths(m4n_yaml *yaml, const m4n_key *key, const char *folder, const char *const *text, int n) {
+  bool list = key->type == M4N_KEY_PATHS;
+  if (n < 0 && m4n_key_is_word(key, text[0])) return m4n_yaml_put(yaml, key->path, text, list ? 0 : -1);
+  char *path[MAX_ITEMS];
+  int status = M4N_OK, count = n < 0 ? 1 : n;
+  for (int i = 0; i < count; i++) {
+    path[i] = absolute(folder, text[i]);
+    if (!path[i]) status = no_memory();
+  }
+  if (!status) status = m4n_yaml_put(yaml, key->path, (const char *const *)path, list ? count : -1);
+  for (int i = 0; i < count; i++) free(path[i]);
+  return status;
+}
+
+static int resolve_paths(m4n_yaml *yaml, const char *file) {
+  char *folder = m4n_path_dir(file);
+  int status = folder ? M4N_OK : no_memory();
+  for (int i = 0; i < m4n_n_keys && !status; i++) {
+    const m4n_key *key = &m4n_keys[i];
+    bool path = key->type == M4N_KEY_PATH || key->type == M4N_KEY_PATHS;
+    const yaml_node_t *node = path ? m4n_yaml_find(yaml, key->path) : NULL;
+    if (!node) continue;
+    const yaml_mark_t start = node->start_mark, end = node->end_mark;
+    const char *text[MAX_ITEMS];
+    int n = -1;
+    if (node->type == YAML_SCALAR_NODE) {
+      text[0] = m4n_yaml_text(node);
+    } else {
+      const yaml_node_item_t *items = node->data.sequence.items.start;
+      n = (int)(node->data.sequence.items.top - items);
+      for (int k = 0; k < n; k++) text[k] = m4n_yaml_text(m4n_yaml_node(yaml, items[k]));
+    }
+    status = put_paths(yaml, key, folder, text, n);
+    if (status) break;
+    yaml_node_t *fresh = m4n_yaml_find(yaml, key->path); // still stands where the file has it
+    fresh->start_mark = start, fresh->end_mark = end;
+  }
+  free(folder);
+  return status;
+}
+
 // ---- what --set says
 
 // "[a, b]" or "a,b" into its items, which are ended by zeros in `text`.
@@ -148,7 +193,7 @@ static int apply_set(m4n_yaml *yaml, const char *set) {
   if ((size_t)snprintf(text, sizeof text, "%s", set) >= sizeof text || !(equals = strchr(text, '=')))
     return m4n_fail_at(M4N_EARG, from_set, 0, set, "expected KEY=VALUE");
   *equals = 0;
-  const char *value = equals + 1, *items[64];
+  const char *value = equals + 1, *items[MAX_ITEMS];
   const m4n_key *key = m4n_key_find(text);
   if (!key) {
     if (!m4n_key_is_section(text)) return unknown_key(from_set, 0, text, "");
@@ -156,41 +201,23 @@ static int apply_set(m4n_yaml *yaml, const char *set) {
     m4n_key_list(text, known, sizeof known);
     return m4n_fail_at(M4N_EARG, from_set, 0, text, "is a section: set one of its keys, %s", known);
   }
-  if (!key->most) {
+  bool path = key->type == M4N_KEY_PATH || key->type == M4N_KEY_PATHS;
+  if (!key->most || (path && value[0] != '[')) {
     M4N_TRY(m4n_key_check(key, value, true, from_set, 0));
-    char *path = key->type == M4N_KEY_PATH && !m4n_key_is_word(key, value) ? absolute("", value) : NULL;
-    if (path) value = path;
-    int status = m4n_yaml_put(yaml, key->path, &value, -1);
-    free(path);
-    return status;
+    return path ? put_paths(yaml, key, "", &value, -1) : m4n_yaml_put(yaml, key->path, &value, -1);
   }
   int n;
-  if (split(equals + 1, items, (int)(sizeof items / sizeof *items), &n))
+  if (split(equals + 1, items, MAX_ITEMS, &n))
     return m4n_fail_at(M4N_EARG, from_set, 0, key->path, "expected at most %d items", key->most);
   M4N_TRY(m4n_yaml_put(yaml, key->path, items, n));
+  const char *file = yaml->file;
   yaml->file = from_set;
-  return check_value(yaml, key, m4n_yaml_find(yaml, key->path));
+  int status = check_value(yaml, key, m4n_yaml_find(yaml, key->path));
+  yaml->file = file;
+  return status || !path ? status : put_paths(yaml, key, "", items, n);
 }
 
 // ---- what nobody says
-
-static int resolve_paths(m4n_yaml *yaml, const char *file) {
-  char *folder = m4n_path_dir(file);
-  int status = folder ? M4N_OK : no_memory();
-  for (int i = 0; i < m4n_n_keys && !status; i++) {
-    const yaml_node_t *node = m4n_keys[i].type == M4N_KEY_PATH ? m4n_yaml_find(yaml, m4n_keys[i].path) : NULL;
-    if (!node || m4n_key_is_word(&m4n_keys[i], m4n_yaml_text(node))) continue;
-    char *path = absolute(folder, m4n_yaml_text(node));
-    const yaml_mark_t start = node->start_mark, end = node->end_mark;
-    status = path ? m4n_yaml_put(yaml, m4n_keys[i].path, (const char *const *)&path, -1) : no_memory();
-    free(path);
-    if (status) break;
-    yaml_node_t *fresh = m4n_yaml_find(yaml, m4n_keys[i].path); // still stands where the file has it
-    fresh->start_mark = start, fresh->end_mark = end;
-  }
-  free(folder);
-  return status;
-}
 
 static int add_defaults(m4n_yaml *yaml, const char *file) {
   for (int i = 0; i < m4n_n_keys; i++) {
@@ -213,15 +240,20 @@ static bool says(const check *c, const char *path, const char *text) {
   return !strcmp(m4n_yaml_text(m4n_yaml_find(c->yaml, path)), text);
 }
 
+static ptrdiff_t items_of(const check *c, const char *path) {
+  const yaml_node_t *list = m4n_yaml_find(c->yaml, path);
+  return list->data.sequence.items.top - list->data.sequence.items.start;
+}
+
 static int blame(const check *c, const char *path, const char *why) {
   long line = m4n_yaml_line(m4n_yaml_find(c->yaml, path));
   return m4n_fail_at(M4N_EARG, c->file, line, path, "%s", why);
 }
 
 static int check_scale(const check *c, const char *path, const char *start) {
-  const yaml_node_item_t *items = m4n_yaml_find(c->yaml, path)->data.sequence.items.start;
-  if (items == m4n_yaml_find(c->yaml, path)->data.sequence.items.top) return M4N_OK;
+  if (!items_of(c, path)) return M4N_OK;
   if (!says(c, start, "seeded")) return blame(c, path, "is only read with start: seeded");
+  const yaml_node_item_t *items = m4n_yaml_find(c->yaml, path)->data.sequence.items.start;
   double low = strtod(m4n_yaml_text(m4n_yaml_node(c->yaml, items[0])), NULL);
   double high = strtod(m4n_yaml_text(m4n_yaml_node(c->yaml, items[1])), NULL);
   return low <= high ? M4N_OK : blame(c, path, "expected [low, high] with low not above high");
@@ -242,12 +274,11 @@ static int check_together(const check *c) {
   }
   if (says(c, "task", "abr")) {
     snprintf(traces, sizeof traces, "abr.%s.traces", m4n_yaml_text(m4n_yaml_find(c->yaml, "evaluate.set")));
-    if (says(c, traces, "none")) return blame(c, traces, "is missing: evaluate.set names these traces");
+    if (!items_of(c, traces)) return blame(c, traces, "is missing: evaluate.set names these traces");
     if (says(c, "abr.video.sizes", "none"))
       return blame(c, "abr.video.sizes", "is missing: what is streamed");
   }
-  const yaml_node_t *utility = m4n_yaml_find(c->yaml, "abr.qoe.utility");
-  if (!says(c, "abr.qoe.kind", "hd") && utility->data.sequence.items.top > utility->data.sequence.items.start)
+  if (!says(c, "abr.qoe.kind", "hd") && items_of(c, "abr.qoe.utility"))
     return blame(c, "abr.qoe.utility", "is only read with kind: hd");
   if (!says(c, "evaluate.delay.kind", "fixed") && !says(c, "evaluate.delay.ms", "0"))
     return blame(c, "evaluate.delay.ms", "is only read with kind: fixed");

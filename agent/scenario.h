@@ -53,7 +53,8 @@ typedef struct m4n_scenario {
   const char *resolved; /* the YAML with every default written out and paths absolute, for the run's folder */
 } m4n_scenario;
 
-/* `sets` are "a.b=c" and win over the file: lists as "[x, y]" or "x,y", text as it stands, without quotes.
+/* `sets` are "a.b=c" and win over the file: lists as "[x, y]" or, but for paths, "x,y"; text as it stands, without
+ * quotes.
  * Paths in the file are relative to the file's folder, paths in `sets` to the working directory; both may
  * begin with "demo:", the folder of the demo data that the build made.
  * ENOTFOUND or EIO: no such file. EFORMAT, EARG: refused, with line and key. */

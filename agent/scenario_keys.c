@@ -36,8 +36,12 @@ static const cyaml_strval_t modes[] = {{"async", 0}, {"lockstep", 1}};
 #define CHOICE(list)                                                                                         \
   .type = M4N_KEY_CHOICE, .choice = (list), .n_choices = (int)(sizeof(list) / sizeof *(list))
 #define TRACES(name, index)                                                                                  \
-  {"abr." name ".traces", M4N_KEY_PATH,           "none", "folder (or file) of throughput traces",           \
-   .word = "none",        AT(abr.set[index].path)},                                                          \
+  {"abr." name ".traces",                                                                                    \
+   M4N_KEY_PATHS,                                                                                            \
+   "none",                                                                                                   \
+   "folder (or file) of throughput traces, or a list of them",                                               \
+   .word = "none",                                                                                           \
+   LIST(abr.set[index].paths, abr.set[index].n_paths, 1, 64)},                                               \
       {"abr." name ".format", .usual = "auto", .meaning = "how the traces are written; auto: by content",    \
        CHOICE(formats), AT(abr.set[index].format)},                                                          \
       {"abr." name ".start", .usual = "fixed",                                                               \
@@ -316,8 +320,16 @@ static void print_value(FILE *out, const m4n_key *key) {
   case M4N_KEY_POLICIES:
     fprintf(out, "list of policies");
     break;
+  case M4N_KEY_PATHS:
+    fprintf(out, "path, list of paths");
+    break;
   default:
-    fprintf(out, "%s", (const char *[]){"text", "name", "path", "policy", "", "0 … 2^64-1"}[key->type]);
+    fputs(key->type == M4N_KEY_NAME     ? "name"
+          : key->type == M4N_KEY_PATH   ? "path"
+          : key->type == M4N_KEY_POLICY ? "policy"
+          : key->type == M4N_KEY_SEED   ? "0 … 2^64-1"
+                                        : "text",
+          out);
   }
   if (key->word) fprintf(out, ", %s", key->word);
 }

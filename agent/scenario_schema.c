@@ -42,6 +42,7 @@ static cyaml_schema_value_t leaf(const m4n_key *key) {
     value.data_size = (uint32_t)key->size;
     return value;
   }
+  case M4N_KEY_PATHS:
   case M4N_KEY_POLICIES:
     return (cyaml_schema_value_t){CYAML_VALUE_SEQUENCE(list, char *, &text, 0, (uint32_t)key->most)};
   case M4N_KEY_NUMBERS:
@@ -114,7 +115,7 @@ int m4n_keys_load(m4n_scenario *scenario, m4n_arena *memory, const char *resolve
   memcpy(scenario, data, sizeof *scenario);
   for (int i = 0; i < m4n_n_keys; i++) {
     const m4n_key *key = &m4n_keys[i];
-    if (!key->word || key->number) continue;
+    if (!key->word || key->number || key->most) continue;
     const char **member = (const char **)((char *)scenario + key->offset);
     if (m4n_key_is_word(key, *member)) *member = NULL;
   }

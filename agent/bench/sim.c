@@ -136,7 +136,7 @@ static int measure_loop(const m4n_scenario *s, double *rate) {
                             .chunk_ms = 4000,
                             .cap_ms = 1000 * s->abr.buffer_cap_s,
                             .drain_ms = s->abr.drain_ms}};
-  M4N_TRY(m4n_traces_open(&p.traces, s->abr.set[M4N_SET_TEST].path, s->abr.set[M4N_SET_TEST].format));
+  M4N_TRY(m4n_traces_open(&p.traces, s->abr.set[M4N_SET_TEST].paths[0], s->abr.set[M4N_SET_TEST].format));
   int status = m4n_video_open(&p.video, s->abr.video);
   if (!status) status = make_rows(&p, &memory);
   if (!status) *rate = best_rate(play_loop, &p, 4.0 * LANES * (p.video.chunks - 1));

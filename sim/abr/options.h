@@ -20,7 +20,8 @@ enum m4n_abr_qoe { M4N_QOE_LINEAR, M4N_QOE_LOG, M4N_QOE_HD };
 enum m4n_abr_start { M4N_START_FIXED, M4N_START_SEEDED, M4N_START_LISTED };
 
 typedef struct m4n_abr_traces {
-  const char *path;     /* folder or file; NULL: the set is empty */
+  const char **paths;   /* [n_paths] folders or files; the set's traces are theirs in this order */
+  int n_paths;          /* 0: the set is empty */
   int format;           /* m4n_trace_format */
   int start;            /* m4n_abr_start */
   const char *pointers; /* LISTED: the file */

@@ -83,29 +83,47 @@ static int check_capacity(const abr_trace *trace, double payload, double largest
                      bytes, seconds, largest, SLOWEST_CHUNK_S);
 }
 
-static int open_set(m4n_world *w, abr_set *set, const m4n_abr_traces *o, double rtt_ms, double largest) {
+// The traces of one folder, behind those that the set has already.
+static int add_traces(m4n_world *w, abr_set *set, const char *path, int format, double rtt_ms) {
   m4n_traces traces;
-  M4N_TRY(m4n_traces_open(&traces, o->path, o->format));
+  M4N_TRY(m4n_traces_open(&traces, path, format));
   int status = M4N_OK;
-  abr_trace *trace = m4n_arena_alloc(&w->memory, (size_t)traces.count * sizeof *trace);
-  if (!trace) status = M4N_ENOMEM;
+  size_t had = (size_t)set->count, all = had + (size_t)traces.count;
+  abr_trace *trace = all <= INT32_MAX ? m4n_arena_alloc(&w->memory, all * sizeof *trace) : NULL;
+  if (!trace) status = m4n_fail(M4N_ENOMEM, "no memory for %zu traces", all);
+  if (!status && had) memcpy(trace, set->trace, had * sizeof *trace);
   for (int i = 0; !status && i < traces.count; i++)
-    status = make_rows(w, &trace[i], &traces.trace[i], rtt_ms);
-  for (int i = 0; !status && i < traces.count; i++)
-    status = check_capacity(&trace[i], w->client.payload, largest);
-  if (!status && o->start == M4N_START_LISTED)
-    status = o->pointers
-                 ? read_pointers(o->pointers, trace, traces.count)
-                 : m4n_fail(M4N_EARG, "start 'listed' needs 'pointers': a file with one row number a trace");
-  bool scaled = o->scale[0] != 0 || o->scale[1] != 0;
-  *set = (abr_set){trace, traces.count, o->start == M4N_START_SEEDED, scaled ? o->scale[0] : 1,
-                   scaled ? o->scale[1] / o->scale[0] : 1};
-  if (!status && scaled && !(o->scale[0] >= 0.01 && o->scale[1] <= 100 && o->scale[0] <= o->scale[1]))
-    status = m4n_fail(M4N_EARG, "scale: [%g, %g] is no range inside [0.01, 100]", o->scale[0], o->scale[1]);
-  if (!status && scaled && o->start != M4N_START_SEEDED)
-    status = m4n_fail(M4N_EARG, "scale: only seeded starts draw a factor; set `start: seeded`");
+    status = make_rows(w, &trace[had + (size_t)i], &traces.trace[i], rtt_ms);
+  if (!status) {
+    set->trace = trace;
+    set->count = (int32_t)all;
+  }
   m4n_traces_close(&traces);
   return status;
+}
+
+static int set_scale(abr_set *set, const m4n_abr_traces *o) {
+  set->scale_low = set->scale_ratio = 1;
+  if (o->scale[0] == 0 && o->scale[1] == 0) return M4N_OK;
+  if (!(o->scale[0] >= 0.01 && o->scale[1] <= 100 && o->scale[0] <= o->scale[1]))
+    return m4n_fail(M4N_EARG, "scale: [%g, %g] is no range inside [0.01, 100]", o->scale[0], o->scale[1]);
+  if (o->start != M4N_START_SEEDED)
+    return m4n_fail(M4N_EARG, "scale: only seeded starts draw a factor; set `start: seeded`");
+  set->scale_low = o->scale[0];
+  set->scale_ratio = o->scale[1] / o->scale[0];
+  return M4N_OK;
+}
+
+static int open_set(m4n_world *w, abr_set *set, const m4n_abr_traces *o, double rtt_ms, double largest) {
+  for (int i = 0; i < o->n_paths; i++) M4N_TRY(add_traces(w, set, o->paths[i], o->format, rtt_ms));
+  for (int32_t i = 0; i < set->count; i++)
+    M4N_TRY(check_capacity(&set->trace[i], w->client.payload, largest));
+  set->seeded = o->start == M4N_START_SEEDED;
+  M4N_TRY(set_scale(set, o));
+  if (o->start != M4N_START_LISTED) return M4N_OK;
+  if (!o->pointers)
+    return m4n_fail(M4N_EARG, "start 'listed' needs 'pointers': a file with one row number a trace");
+  return read_pointers(o->pointers, set->trace, set->count);
 }
 
 // Sizes with a horizon of zeros behind the video's end, so that an observation is one copy.
@@ -264,7 +282,7 @@ static int open_world(m4n_world *w, const m4n_abr_options *o) {
     return m4n_fail(M4N_EARG, "first_level: %d is not a level of 0 to %d", o->first_level, w->levels - 1);
   M4N_TRY(set_utilities(w, o));
   for (int i = 0; i < M4N_SETS; i++) {
-    if (!o->set[i].path) continue;
+    if (!o->set[i].n_paths) continue;
     int status = open_set(w, &w->set[i], &o->set[i], o->rtt_ms, largest);
     if (status) return m4n_context(status, "abr.%s", set_name[i]);
     sets++;

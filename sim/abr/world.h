@@ -21,7 +21,7 @@ typedef struct abr_trace {
 } abr_trace;
 
 typedef struct abr_set {
-  const abr_trace *trace; /* [count] */
+  abr_trace *trace; /* [count] */
   int32_t count;
   int32_t seeded;
   double scale_low, scale_ratio; /* factor on an episode's rates: low · ratio^U(0,1) */

@@ -29,7 +29,8 @@ struct world {
   world(const std::string &traces, const std::string &video) {
     std::string set = m4n_data() + "/abr/" + traces, sizes = m4n_data() + "/abr/videos/" + video;
     m4n_abr_options o = m4n_abr_defaults();
-    o.set[M4N_SET_TEST].path = set.c_str();
+    const char *paths[] = {set.c_str()};
+    o.set[M4N_SET_TEST].paths = paths, o.set[M4N_SET_TEST].n_paths = 1;
     o.video = sizes.c_str();
     o.rtt_ms = 80;
     EXPECT_EQ(M4N_OK, abr()->world_open(&handle, &o)) << m4n_error_message();

@@ -86,7 +86,7 @@ TEST(Scenario, DefaultsAreTheDocumentedOnes) {
   EXPECT_EQ(s->abr.chunks, 0);
   EXPECT_EQ(s->abr.ladder, nullptr);
   EXPECT_EQ(s->abr.levels, 0);
-  EXPECT_EQ(s->abr.set[M4N_SET_TRAIN].path, nullptr);
+  EXPECT_EQ(s->abr.set[M4N_SET_TRAIN].n_paths, 0);
 }
 
 TEST(Scenario, ListsOfNumbers) {
@@ -123,26 +123,47 @@ TEST(Scenario, WordsStandForNumbers) {
 TEST(Scenario, PathsOfTheFileAreRelativeToIt) {
   Loaded s(replaced(good, "sizes: video", "sizes: /abs/video"));
   ASSERT_EQ(s.status, M4N_OK) << m4n_error_message();
-  EXPECT_EQ(s->abr.set[M4N_SET_TEST].path, here() + "/dir/traces");
+  EXPECT_EQ(s->abr.set[M4N_SET_TEST].paths[0], here() + "/dir/traces");
   EXPECT_STREQ(s->abr.video, "/abs/video");
 }
 
 TEST(Scenario, PathsOfSetAreRelativeToTheWorkingDirectory) {
   Loaded s(good, {"abr.test.traces=other/traces"});
   ASSERT_EQ(s.status, M4N_OK) << m4n_error_message();
-  EXPECT_EQ(s->abr.set[M4N_SET_TEST].path, here() + "/other/traces");
+  EXPECT_EQ(s->abr.set[M4N_SET_TEST].paths[0], here() + "/other/traces");
+}
+
+TEST(Scenario, TracesMayBeInSeveralFolders) {
+  Loaded file(replaced(good, "traces: traces", "traces: [a, /b, demo:test]"));
+  ASSERT_EQ(file.status, M4N_OK) << m4n_error_message();
+  ASSERT_EQ(file->abr.set[M4N_SET_TEST].n_paths, 3);
+  EXPECT_EQ(file->abr.set[M4N_SET_TEST].paths[0], here() + "/dir/a");
+  EXPECT_STREQ(file->abr.set[M4N_SET_TEST].paths[1], "/b");
+  EXPECT_EQ(file->abr.set[M4N_SET_TEST].paths[2], std::string(M4N_BUILD_DIR) + "/demo/test");
+  Loaded set(good, {"abr.test.traces=[x, /y]", "abr.train.traces=/one, two", "abr.valid.traces=none"});
+  ASSERT_EQ(set.status, M4N_OK) << m4n_error_message();
+  ASSERT_EQ(set->abr.set[M4N_SET_TEST].n_paths, 2);
+  EXPECT_EQ(set->abr.set[M4N_SET_TEST].paths[0], here() + "/x");
+  ASSERT_EQ(set->abr.set[M4N_SET_TRAIN].n_paths, 1) << "only brackets make a list of paths";
+  EXPECT_STREQ(set->abr.set[M4N_SET_TRAIN].paths[0], "/one, two");
+  EXPECT_EQ(set->abr.set[M4N_SET_VALID].n_paths, 0);
+  Loaded again(set->resolved, {}, "elsewhere/x.yaml");
+  ASSERT_EQ(again.status, M4N_OK) << m4n_error_message();
+  ASSERT_EQ(again->abr.set[M4N_SET_TEST].n_paths, 2);
+  EXPECT_EQ(again->abr.set[M4N_SET_TEST].paths[0], here() + "/x");
+  EXPECT_EQ(again->abr.set[M4N_SET_VALID].n_paths, 0);
 }
 
 TEST(Scenario, DemoDataLiesInTheBuild) {
   Loaded s(good, {"abr.test.traces=demo:test"});
   ASSERT_EQ(s.status, M4N_OK) << m4n_error_message();
-  EXPECT_EQ(s->abr.set[M4N_SET_TEST].path, std::string(M4N_BUILD_DIR) + "/demo/test");
+  EXPECT_EQ(s->abr.set[M4N_SET_TEST].paths[0], std::string(M4N_BUILD_DIR) + "/demo/test");
 }
 
 TEST(Scenario, TextOfSetIsTakenAsItStands) {
   Loaded s(good, {"abr.test.traces=/odd # path: [x", "bridge.endpoint=tcp://127.0.0.1:5555"});
   ASSERT_EQ(s.status, M4N_OK) << m4n_error_message();
-  EXPECT_STREQ(s->abr.set[M4N_SET_TEST].path, "/odd # path: [x");
+  EXPECT_STREQ(s->abr.set[M4N_SET_TEST].paths[0], "/odd # path: [x");
   EXPECT_STREQ(s->bridge.endpoint, "tcp://127.0.0.1:5555");
 }
 
@@ -160,7 +181,7 @@ TEST(Scenario, SetMakesTheSectionsItNeeds) {
   Loaded s(good, {"evaluate.delay.kind=fixed", "evaluate.delay.ms=3", "abr.train.traces=/t"});
   ASSERT_EQ(s.status, M4N_OK) << m4n_error_message();
   EXPECT_EQ(s->evaluate.delay.ms, 3);
-  EXPECT_STREQ(s->abr.set[M4N_SET_TRAIN].path, "/t");
+  EXPECT_STREQ(s->abr.set[M4N_SET_TRAIN].paths[0], "/t");
 }
 
 TEST(Scenario, ResolvedTextReadsBackToTheSame) {
@@ -170,7 +191,7 @@ TEST(Scenario, ResolvedTextReadsBackToTheSame) {
   ASSERT_EQ(b.status, M4N_OK) << m4n_error_message();
   EXPECT_STREQ(a->resolved, b->resolved);
   EXPECT_EQ(b->abr.noise, 0.125);
-  EXPECT_STREQ(b->abr.set[M4N_SET_TEST].path, a->abr.set[M4N_SET_TEST].path);
+  EXPECT_STREQ(b->abr.set[M4N_SET_TEST].paths[0], a->abr.set[M4N_SET_TEST].paths[0]);
   for (int i = 0; i < m4n_n_keys; i++) {
     std::string key = std::string(m4n_keys[i].path);
     EXPECT_NE(std::string(a->resolved).find(key.substr(key.rfind('.') + 1) + ":"), std::string::npos) << key;
@@ -338,7 +359,7 @@ TEST(Scenario, LoadsAFile) {
   std::ofstream(dir + "/a.yaml") << good;
   m4n_scenario *s;
   ASSERT_EQ(m4n_scenario_load(&s, (dir + "/a.yaml").c_str(), nullptr, 0), M4N_OK) << m4n_error_message();
-  EXPECT_EQ(s->abr.set[M4N_SET_TEST].path, dir + "/traces");
+  EXPECT_EQ(s->abr.set[M4N_SET_TEST].paths[0], dir + "/traces");
   m4n_scenario_free(s);
 }
 

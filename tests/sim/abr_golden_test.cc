@@ -20,7 +20,8 @@ struct World {
   explicit World(const std::string &set, const std::string &video = "envivio-pensieve") {
     std::string traces = m4n_data() + "/abr/" + set, sizes = m4n_data() + "/abr/videos/" + video;
     m4n_abr_options o = m4n_abr_defaults();
-    o.set[M4N_SET_TEST].path = traces.c_str();
+    const char *paths[] = {traces.c_str()};
+    o.set[M4N_SET_TEST].paths = paths, o.set[M4N_SET_TEST].n_paths = 1;
     o.video = sizes.c_str();
     o.rtt_ms = 80;
     EXPECT_EQ(m4n_task_abr_open(&o), M4N_OK) << m4n_error_message();

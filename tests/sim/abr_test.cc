@@ -24,6 +24,7 @@ struct Abr {
   abr_state s;
   m4n_io io = {};
   int32_t level = 0;
+  const char *paths[2] = {};
 
   // Two levels of 1 and 4 Mbit/s; chunks of 4 s are 500,000 and 2,000,000 bytes.
   explicit Abr(const std::vector<std::string> &trace, int chunks = 6) {
@@ -35,7 +36,8 @@ struct Abr {
     m4n_write_file(video + "/video_size_0", low);
     m4n_write_file(video + "/video_size_1", high);
     static const double ladder[] = {1000, 4000};
-    o.set[M4N_SET_TEST].path = traces.c_str();
+    paths[0] = traces.c_str();
+    o.set[M4N_SET_TEST].paths = paths, o.set[M4N_SET_TEST].n_paths = 1;
     o.video = video.c_str();
     o.ladder = ladder, o.levels = 2;
     o.payload = 1, o.rtt_ms = 0;
@@ -256,6 +258,30 @@ TEST(Abr, ScaledRatesAreAFasterOrSlowerLink) {
   EXPECT_GT(most, 1.95);
 }
 
+TEST(Abr, ASetOfSeveralFolders) {
+  Abr a({"0 1\n1 1\n9 1\n", "0 2\n1 2\n9 2\n"});
+  std::string more = a.dir + "/more", pointers = a.dir + "/pointers";
+  ASSERT_EQ(m4n_mkdirs(more.c_str()), M4N_OK);
+  m4n_write_file(more + "/a", "0 3\n1 3\n2 3\n9 3\n"); // before t0 by name, behind it by folder
+  m4n_write_file(pointers, "1\n2\n3\n");
+  a.paths[1] = more.c_str();
+  a.o.set[M4N_SET_TEST].n_paths = 2;
+  a.o.set[M4N_SET_TEST].start = M4N_START_LISTED;
+  a.o.set[M4N_SET_TEST].pointers = pointers.c_str();
+  ASSERT_EQ(a.open(), M4N_OK) << m4n_error_message();
+  int n = 0;
+  EXPECT_EQ(m4n_spec_constant(a.task->spec(a.world), M4N_EPISODES, &n)[M4N_SET_TEST], 3);
+  const char *names[] = {"t0", "t1", "a"};
+  m4n_reset order = {};
+  for (int e = 0; e < 6; e++) {
+    order.episode = e;
+    a.begin(e);
+    EXPECT_STREQ(a.task->label(a.world, &order), names[e % 3]);
+    a.step(0);
+    EXPECT_NEAR(a.info[ABR_INFO_LINK], 1 + e % 3, 1e-9);
+  }
+}
+
 TEST(Abr, RoundTripOfTheTraceOrOfTheScenario) {
   Abr a({"[{\"duration_ms\": 1000, \"bandwidth_kbps\": 8000, \"latency_ms\": 20}]"});
   a.o.rtt_ms = -1;
@@ -289,8 +315,14 @@ TEST(Abr, SaysWhatItCannotOpen) {
   refused([](Abr *a) { a->o.chunks = 1; }, "chunks");
   refused([](Abr *a) { a->o.video = nullptr; }, "video");
   refused([](Abr *a) { a->o.video = "/nonexistent"; }, "/nonexistent");
-  refused([](Abr *a) { a->o.set[M4N_SET_TEST].path = nullptr; }, "traces");
-  refused([](Abr *a) { a->o.set[M4N_SET_TEST].path = "/nonexistent"; }, "/nonexistent");
+  refused([](Abr *a) { a->o.set[M4N_SET_TEST].n_paths = 0; }, "traces");
+  refused([](Abr *a) { a->paths[0] = "/nonexistent"; }, "/nonexistent");
+  refused(
+      [](Abr *a) {
+        a->paths[1] = "/nonexistent";
+        a->o.set[M4N_SET_TEST].n_paths = 2;
+      },
+      "/nonexistent");
   refused([](Abr *a) { a->o.noise = NAN; }, "noise");
   refused([](Abr *a) { a->o.noise = 1; }, "noise");
   refused([](Abr *a) { a->o.buffer_cap_s = 3; }, "buffer_cap_s");
