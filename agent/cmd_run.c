@@ -1,14 +1,11 @@
 // mamba4net run: agent and simulator in one process, as two threads that talk over the bridge.
-#include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
-#include <string.h>
 
 #include "agent/commands.h"
 #include "agent/evaluation.h"
 #include "agent/options.h"
 #include "agent/scenario_keys.h"
-#include "agent/simulator.h"
 #include "kernels/base/log.h"
 #include "kernels/base/status.h"
 
@@ -23,44 +20,22 @@ static const m4n_usage usage = {
     "Interrupted, the run leaves what it recorded so far in events.bin, for `mamba4net report`.\n",
     0, 1};
 
-typedef struct player {
+static int run(const m4n_scenario *scenario, const char *endpoint, const char *out, int threads, bool json) {
   m4n_simulator simulator;
-  const m4n_scenario *scenario;
-  const char *endpoint;
-  void *context;
-  int status;
-  bool told; // to stop, before it ended
-  m4n_error error;
-} player;
-
-static void *play(void *self) {
-  player *p = self;
-  p->status = m4n_simulator_play(&p->simulator, p->scenario, p->endpoint, p->context, &m4n_interrupted);
-  p->told = m4n_stop_requested(&m4n_interrupted);
-  p->error = *m4n_last_error();
-  if (p->status) m4n_stop_request(&m4n_interrupted); // nobody else will come: the server need not wait
-  return NULL;
-}
-
-static int run_both(const m4n_evaluation_options *options, player *p) {
   m4n_evaluation evaluation;
-  pthread_t thread;
-  M4N_TRY(m4n_evaluation_open(&evaluation, options));
-  p->endpoint = m4n_server_endpoint(evaluation.server);
-  p->context = m4n_server_context(evaluation.server);
-  if (pthread_create(&thread, NULL, play, p))
-    return m4n_evaluation_close(&evaluation, m4n_fail(M4N_ENOMEM, "cannot start the simulator's thread"));
-  int status = m4n_evaluation_serve(&evaluation, &m4n_interrupted);
-  m4n_error why = *m4n_last_error();
-  if (status) m4n_stop_request(&m4n_interrupted);
-  pthread_join(thread, NULL);
-  // The server stops when told to; if no signal did, it was for what happened to the simulator.
-  if (p->status && !p->told && status == M4N_ECANCELLED) {
-    status = p->status;
-    why = p->error;
-  }
-  if (status) m4n_set_error(&why);
-  return m4n_evaluation_close(&evaluation, status);
+  M4N_TRY(m4n_simulator_open(&simulator, scenario, threads));
+  const m4n_evaluation_options options = {.scenario = scenario,
+                                          .endpoint = endpoint,
+                                          .slots = scenario->bridge.lanes,
+                                          .out = out,
+                                          .threads = threads,
+                                          .json = json,
+                                          .simulator = &simulator};
+  int status = m4n_evaluation_open(&evaluation, &options);
+  if (!status)
+    status = m4n_evaluation_close(&evaluation, m4n_evaluation_serve(&evaluation, &m4n_interrupted));
+  m4n_simulator_close(&simulator);
+  return status;
 }
 
 int m4n_cmd_run(int argc, char **argv) {
@@ -91,20 +66,8 @@ int m4n_cmd_run(int argc, char **argv) {
   m4n_scenario *scenario;
   char *endpoint = NULL;
   M4N_TRY(m4n_options_scenario(&scenario, arguments.item[0], &sets, seed));
-  player p = {.scenario = scenario};
   int status = m4n_endpoint_resolve(&endpoint, scenario->bridge.endpoint);
-  if (!status) status = m4n_simulator_open(&p.simulator, scenario, (int)threads);
-  if (!status) {
-    const m4n_evaluation_options evaluation = {.scenario = scenario,
-                                               .endpoint = endpoint,
-                                               .slots = scenario->bridge.lanes,
-                                               .out = out,
-                                               .threads = (int)threads,
-                                               .json = json,
-                                               .spec = m4n_vec_spec(p.simulator.vec)};
-    status = run_both(&evaluation, &p);
-  }
-  m4n_simulator_close(&p.simulator);
+  if (!status) status = run(scenario, endpoint, out, (int)threads, json);
   m4n_scenario_free(scenario);
   free(endpoint);
   return status;

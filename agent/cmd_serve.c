@@ -32,7 +32,7 @@ static int evaluate(const m4n_scenario *scenario, const char *uri, const char *o
                                           .threads = threads,
                                           .json = json};
   M4N_TRY(m4n_evaluation_open(&evaluation, &options));
-  m4n_log(M4N_LOG_INFO, "serving '%s' at %s", scenario->name, m4n_server_endpoint(evaluation.server));
+  m4n_log(M4N_LOG_INFO, "serving '%s' at %s", scenario->name, m4n_server_endpoint(evaluation.loop.server));
   return m4n_evaluation_close(&evaluation, m4n_evaluation_serve(&evaluation, &m4n_interrupted));
 }
 
@@ -108,6 +108,7 @@ int m4n_cmd_serve(int argc, char **argv) {
                                      .episodes = -1,
                                      .seed = number,
                                      .slots = lanes ? (int)lanes : MANY_LANES,
+                                     .title = "episodes",
                                      .fallback = fallback,
                                      .decide_ms = decide_ms ? (int)decide_ms : 500};
     status = stay(serve, uri, lockstep, (int)threads);

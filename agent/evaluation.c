@@ -7,16 +7,16 @@
 #include "kernels/base/log.h"
 #include "kernels/base/status.h"
 
-static int open_server(m4n_evaluation *e) {
+static int open_loop(m4n_evaluation *e) {
   const m4n_scenario *s = e->o.scenario;
-  const m4n_server_options options = {.endpoint = e->o.endpoint,
-                                      .slots = e->o.slots,
-                                      .lockstep = s->bridge.lockstep,
-                                      .idle_ms = s->bridge.idle_ms,
-                                      .wait_ms = e->o.wait_ms,
-                                      .policy =
-                                          s->evaluate.n_policies == 1 ? s->evaluate.policies[0] : s->name};
-  return m4n_server_open(&e->server, &options);
+  const m4n_loop_options options = {.scenario = s,
+                                    .endpoint = e->o.endpoint,
+                                    .simulator = e->o.simulator,
+                                    .slots = e->o.slots,
+                                    .wait_ms = e->o.wait_ms,
+                                    .policy =
+                                        s->evaluate.n_policies == 1 ? s->evaluate.policies[0] : s->name};
+  return m4n_loop_open(&e->loop, &options);
 }
 
 static m4n_serve_options serve_options(const m4n_evaluation *e) {
@@ -33,6 +33,7 @@ static m4n_serve_options serve_options(const m4n_evaluation *e) {
                              .decide_ms = s->bridge.decide_ms,
                              .events = e->folder.events,
                              .scenario = s->resolved,
+                             .title = "episodes",
                              .pool = e->pool};
 }
 
@@ -43,7 +44,7 @@ static int open_serve(m4n_evaluation *e) {
 
 static int check_policies(const m4n_evaluation *e) {
   m4n_serve_options options = serve_options(e);
-  return e->o.spec ? m4n_serve_check(&options, e->o.spec) : M4N_OK;
+  return e->o.simulator ? m4n_serve_check(&options, m4n_vec_spec(e->o.simulator->vec)) : M4N_OK;
 }
 
 // The folder comes after all that may be refused.
@@ -51,7 +52,7 @@ int m4n_evaluation_open(m4n_evaluation *e, const m4n_evaluation_options *options
   *e = (m4n_evaluation){.o = *options};
   int status = m4n_pool_open(&e->pool, options->threads);
   if (!status) status = check_policies(e);
-  if (!status) status = open_server(e);
+  if (!status) status = open_loop(e);
   if (!status) status = m4n_run_folder_open(&e->folder, options->out, options->scenario);
   if (!status) status = open_serve(e);
   if (status) m4n_evaluation_close(e, status);
@@ -61,7 +62,7 @@ int m4n_evaluation_open(m4n_evaluation *e, const m4n_evaluation_options *options
 int m4n_evaluation_serve(m4n_evaluation *e, const m4n_stop *stop) {
   m4n_server_owner owner = m4n_serve_owner(e->serve);
   e->start_ns = m4n_now_ns();
-  return m4n_server_run(e->server, &owner, stop);
+  return m4n_loop_run(&e->loop, &owner, stop);
 }
 
 static int write_report(m4n_evaluation *e, const m4n_serve_stats *stats) {
@@ -90,7 +91,7 @@ int m4n_evaluation_close(m4n_evaluation *e, int status) {
     status = m4n_last_error()->status;
     why = *m4n_last_error();
   }
-  m4n_server_close(e->server);
+  m4n_loop_close(&e->loop);
   if (!status) {
     status = write_report(e, &stats);
     if (status) why = *m4n_last_error();

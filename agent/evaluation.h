@@ -1,5 +1,5 @@
-/* An evaluation as a whole: a server with the scenario's policies, the run's folder, and the report at the end. What
- * `run` and `serve` share; they differ in where the simulator is.
+/* An evaluation as a whole: the scenario's policies in the loop with a simulator, the run's folder, and the report at the
+ * end. What `run`, `serve` and the last stage of `train` share; they differ in where the simulator is.
  *
  *     m4n_evaluation evaluation;
  *     M4N_TRY(m4n_evaluation_open(&evaluation, &options));           // the address is bound: simulators may come
@@ -9,10 +9,10 @@
 #ifndef M4N_AGENT_EVALUATION_H
 #define M4N_AGENT_EVALUATION_H
 
+#include "agent/loop.h"
 #include "agent/run_folder.h"
 #include "agent/scenario.h"
 #include "agent/serve.h"
-#include "bridge/server.h"
 
 #ifdef __cplusplus
 extern "C" {
@@ -26,13 +26,14 @@ typedef struct m4n_evaluation_options {
   const char *out;      /* NULL: under runs/ */
   int threads;          /* 0: one a processor */
   bool json;            /* summary.json on standard output in place of the table */
-  const m4n_spec *spec; /* of the simulator that will come, where it is known: what does not fit is refused at once */
+  m4n_simulator
+      *simulator; /* plays here, and what does not fit it is refused at once; NULL: whoever connects */
 } m4n_evaluation_options;
 
 typedef struct m4n_evaluation {
   m4n_evaluation_options o;
   m4n_pool *pool;
-  m4n_server *server;
+  m4n_loop loop;
   m4n_serve *serve;
   m4n_run_folder folder;
   int64_t start_ns;

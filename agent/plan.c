@@ -1,7 +1,12 @@
 #include "agent/plan.h"
 
 int64_t m4n_plan_jobs(const m4n_plan *plan) {
-  return plan->episodes == INT64_MAX ? INT64_MAX : plan->policies * plan->episodes;
+  int64_t n = 0;
+  for (int i = 0; i < plan->parts; i++) {
+    if (plan->part[i].episodes == INT64_MAX) return INT64_MAX;
+    n += plan->part[i].episodes;
+  }
+  return n;
 }
 
 bool m4n_plan_take(m4n_plan *plan, m4n_job *job) {
@@ -9,11 +14,10 @@ bool m4n_plan_take(m4n_plan *plan, m4n_job *job) {
     *job = plan->back[--plan->n_back];
     return true;
   }
-  if (plan->next >= m4n_plan_jobs(plan)) return false;
-  *job = (m4n_job){.number = plan->next,
-                   .policy = (int)(plan->next / plan->episodes),
-                   .episode = plan->next % plan->episodes};
-  plan->next++;
+  while (plan->at < plan->parts && plan->taken == plan->part[plan->at].episodes) plan->at++, plan->taken = 0;
+  if (plan->at == plan->parts) return false;
+  const m4n_plan_part *part = &plan->part[plan->at];
+  *job = (m4n_job){.policy = part->policy, .episode = part->first + plan->taken++};
   return true;
 }
 
@@ -31,5 +35,5 @@ bool m4n_plan_return(m4n_plan *plan, m4n_job job) {
 }
 
 bool m4n_plan_finished(const m4n_plan *plan) {
-  return plan->episodes && plan->done + plan->given_up == m4n_plan_jobs(plan);
+  return plan->done + plan->given_up == m4n_plan_jobs(plan);
 }

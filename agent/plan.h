@@ -1,5 +1,5 @@
-/* What an evaluation has to play: every policy every episode, handed out one by one in a fixed order, policy by
- * policy. What a lost lane leaves unfinished goes out again, three times at most.
+/* What there is to play: parts, each some episodes of one policy, handed out one by one in their order. What a lost lane
+ * leaves unfinished goes out again, three times at most.
  */
 #ifndef M4N_AGENT_PLAN_H
 #define M4N_AGENT_PLAN_H
@@ -13,17 +13,23 @@ extern "C" {
 
 enum { M4N_PLAN_TRIES = 3 };
 
+typedef struct m4n_plan_part {
+  int policy;
+  int64_t first,
+      episodes; /* first … first + episodes − 1; INT64_MAX: without end, and then there is no other part */
+} m4n_plan_part;
+
 typedef struct m4n_job {
-  int64_t number; /* policy · episodes + episode */
   int policy;
   int64_t episode;
   int lost; /* times */
 } m4n_job;
 
 typedef struct m4n_plan {
-  int policies;
-  int64_t episodes; /* a policy; INT64_MAX: without end, for one policy */
-  int64_t next;     /* number of the first job that nobody had */
+  const m4n_plan_part *part;
+  int parts;
+  int at;        /* the part that is handed out … */
+  int64_t taken; /* … and how many of its episodes were */
   int64_t done, given_up;
   m4n_job *back; /* [slots] jobs that came back; at most as many as lanes, since they go out first */
   int n_back;

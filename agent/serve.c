@@ -5,7 +5,6 @@
 
 #include "agent/decider.h"
 #include "agent/learn/store.h"
-#include "agent/plan.h"
 #include "kernels/base/log.h"
 #include "kernels/base/status.h"
 
@@ -16,6 +15,7 @@ typedef struct world {
   uint64_t hash;
   int sessions; // simulators that play it now
   m4n_plan plan;
+  m4n_plan_part *part;    // what the plan has, unless the options say it
   m4n_decider *decider[]; // [n_policies]
 } world;
 
@@ -45,6 +45,7 @@ static int fail_here(m4n_serve *s) {
 static void close_world(m4n_serve *s, world *w) {
   for (int p = 0; p < s->o.n_policies; p++) m4n_decider_close(w->decider[p]);
   free(w->plan.back);
+  free(w->part);
   free(w);
 }
 
@@ -60,6 +61,8 @@ static int count_episodes(const m4n_serve *s, const m4n_spec *spec, int64_t *epi
     *episodes = s->o.episodes;
   else if (has && has[s->o.set] <= 1e9)
     *episodes = (int64_t)has[s->o.set];
+  else if (s->o.part)
+    *episodes = 0; // the parts say it
   else if (has)
     return m4n_fail(M4N_EARG, "the simulator has %g episodes: set evaluate.episodes", has[s->o.set]);
   else
@@ -67,9 +70,24 @@ static int count_episodes(const m4n_serve *s, const m4n_spec *spec, int64_t *epi
   return M4N_OK;
 }
 
+static int make_plan(m4n_serve *s, world *w) {
+  int n = s->o.n_policies;
+  int64_t episodes = 0;
+  w->plan.back = calloc((size_t)s->o.slots, sizeof *w->plan.back);
+  w->part = calloc((size_t)n, sizeof *w->part);
+  if (!w->plan.back || !w->part) return m4n_fail(M4N_ENOMEM, "no memory for the queue of episodes");
+  M4N_TRY(count_episodes(s, &w->spec, &episodes));
+  for (int p = 0; p < n; p++) w->part[p] = (m4n_plan_part){.policy = p, .episodes = episodes};
+  w->plan.part = s->o.part ? s->o.part : w->part;
+  w->plan.parts = s->o.part ? s->o.n_parts : n;
+  return M4N_OK;
+}
+
 static int open_policy(m4n_decider **decider, const m4n_serve_options *o, int p, const m4n_spec *spec,
                        int slots) {
-  const m4n_policy_setup setup = {.spec = spec, .slots = slots, .seed = o->seed, .pool = o->pool};
+  // With a fallback policies decide in threads of their own, and a pool has one caller at a time.
+  const m4n_policy_setup setup = {
+      .spec = spec, .slots = slots, .seed = o->seed, .pool = o->fallback ? NULL : o->pool};
   M4N_TRY(m4n_decider_open(decider, o->policy[p], &setup, o->fallback, o->decide_ms));
   if (m4n_decider_wants_advice(*decider) && !(spec->capabilities & M4N_CAN_ORACLE))
     return m4n_fail(M4N_EUNSUPPORTED, "policy '%s' needs advice that a simulator of task '%s' cannot give",
@@ -97,10 +115,7 @@ static int open_world(m4n_serve *s, world **out, const m4n_spec *spec) {
   if (!w) return m4n_fail(M4N_ENOMEM, "no memory for a simulator's policies");
   w->spec = *spec;
   w->hash = m4n_spec_hash(spec);
-  w->plan.policies = s->o.n_policies;
-  w->plan.back = calloc((size_t)s->o.slots, sizeof *w->plan.back);
-  int status = w->plan.back ? count_episodes(s, spec, &w->plan.episodes)
-                            : m4n_fail(M4N_ENOMEM, "no memory for the queue of episodes");
+  int status = make_plan(s, w);
   if (!status) status = open_policies(s, w);
   if (!status && s->o.events) status = open_events(s, w);
   if (status) {
@@ -109,8 +124,8 @@ static int open_world(m4n_serve *s, world **out, const m4n_spec *spec) {
   }
   w->next = s->worlds;
   s->worlds = w;
-  bool endless = s->o.episodes < 0;
-  m4n_progress_begin(&s->progress, "episodes", "episodes", endless ? 0 : m4n_plan_jobs(&w->plan));
+  int64_t jobs = m4n_plan_jobs(&w->plan);
+  if (s->o.title) m4n_progress_begin(&s->progress, s->o.title, "episodes", jobs == INT64_MAX ? 0 : jobs);
   *out = w;
   return M4N_OK;
 }
@@ -270,7 +285,7 @@ static int take_row(m4n_serve *s, m4n_server *server, world *w, const m4n_rows *
     }
     l->has_job = false;
     m4n_plan_done(&w->plan);
-    m4n_progress_at(&s->progress, w->plan.done);
+    if (s->o.title) m4n_progress_at(&s->progress, w->plan.done);
   }
   M4N_TRY(give(s, server, w, index));
   if (is_idle(s, l->session)) m4n_server_done(server, l->session);
@@ -351,7 +366,7 @@ int m4n_serve_open(m4n_serve **serve, const m4n_serve_options *options) {
 int m4n_serve_close(m4n_serve *serve, m4n_serve_stats *stats) {
   if (!serve) return M4N_OK;
   m4n_serve *s = serve;
-  if (s->worlds) m4n_progress_end(&s->progress);
+  if (s->worlds && s->o.title) m4n_progress_end(&s->progress);
   for (const world *w = s->worlds; w; w = w->next) {
     s->stats.planned = s->o.episodes < 0 ? -1 : m4n_plan_jobs(&w->plan);
     s->stats.finished += w->plan.done;

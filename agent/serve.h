@@ -6,7 +6,7 @@
  *     int status = m4n_server_run(server, &owner, &stop);
  *     int written = m4n_serve_close(serve, &stats);          // the event log is complete after this
  *
- * The (policy, episode) pairs form one queue in a fixed order; a lane that ends takes the next. Rows are grouped by
+ * The (policy, episode) pairs form one queue in a fixed order (agent/plan.h); a lane that ends takes the next. Rows are grouped by
  * policy, one batch each. The results do not depend on how many lanes, simulators or threads play, nor on the
  * transport: an episode is named by its number and seed alone. (`delay` measured and a fallback bring the wall clock
  * into the experiment, and are the two exceptions.)
@@ -14,6 +14,7 @@
 #ifndef M4N_AGENT_SERVE_H
 #define M4N_AGENT_SERVE_H
 
+#include "agent/plan.h"
 #include "agent/scenario.h"
 #include "bridge/server.h"
 #include "kernels/base/pool.h"
@@ -29,6 +30,8 @@ typedef struct m4n_serve_options {
   int n_policies;
   int set;          /* m4n_set */
   int64_t episodes; /* a policy; 0: as many as the simulator has; negative: without end, with one policy */
+  const m4n_plan_part *part; /* [n_parts] what is played in place of `episodes` of every policy; NULL: that */
+  int n_parts;
   uint64_t seed;
   int slots;      /* the server's */
   int delay_kind; /* m4n_delay_kind */
@@ -37,6 +40,7 @@ typedef struct m4n_serve_options {
   int decide_ms;
   const char *events;   /* where the event log goes; NULL: nothing is recorded */
   const char *scenario; /* its text, for the log */
+  const char *title;    /* what the progress is called; NULL: none is shown */
   m4n_pool *pool;
 } m4n_serve_options;
 

@@ -3,9 +3,12 @@
 #define M4N_BASE_STOP_H
 
 #include <stdbool.h>
+#include <stddef.h>
 
 typedef struct m4n_stop {
   int requested; /* only through the two functions below */
+  const struct m4n_stop
+      *also; /* a wider one that stops this too (a signal's, for one piece of work); NULL: none */
 } m4n_stop;
 
 static inline void m4n_stop_request(m4n_stop *stop) {
@@ -13,7 +16,9 @@ static inline void m4n_stop_request(m4n_stop *stop) {
 }
 /* NULL: nobody will ever ask. */
 static inline bool m4n_stop_requested(const m4n_stop *stop) {
-  return stop && __atomic_load_n(&stop->requested, __ATOMIC_ACQUIRE);
+  for (; stop; stop = stop->also)
+    if (__atomic_load_n(&stop->requested, __ATOMIC_ACQUIRE)) return true;
+  return false;
 }
 
 #endif

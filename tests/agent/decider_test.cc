@@ -208,18 +208,20 @@ TEST(Decider, UnknownNames) {
 
 struct Plan : m4n_plan {
   std::vector<m4n_job> room = std::vector<m4n_job>(4);
-  Plan(int policies_, int64_t episodes_) : m4n_plan{} {
-    policies = policies_, episodes = episodes_, back = room.data();
+  std::vector<m4n_plan_part> all;
+  Plan(std::vector<m4n_plan_part> parts_) : m4n_plan{}, all(parts_) {
+    part = all.data(), parts = (int)all.size(), back = room.data();
   }
 };
 
-TEST(Plan, EveryPolicyEveryEpisodeOnce) {
-  Plan plan(2, 3);
+TEST(Plan, EveryEpisodeOfEveryPartOnce) {
+  Plan plan({{1, 0, 3}, {7, 5, 0}, {0, 10, 3}});
+  EXPECT_EQ(m4n_plan_jobs(&plan), 6);
   m4n_job job;
   for (int i = 0; i < 6; i++) {
     ASSERT_TRUE(m4n_plan_take(&plan, &job));
-    EXPECT_EQ(job.policy, i / 3);
-    EXPECT_EQ(job.episode, i % 3);
+    EXPECT_EQ(job.policy, i < 3 ? 1 : 0);
+    EXPECT_EQ(job.episode, i < 3 ? i : 7 + i);
     EXPECT_FALSE(m4n_plan_finished(&plan));
     m4n_plan_done(&plan);
   }
@@ -228,7 +230,7 @@ TEST(Plan, EveryPolicyEveryEpisodeOnce) {
 }
 
 TEST(Plan, WhatComesBackGoesOutFirstAndThreeTimesAtMost) {
-  Plan plan(1, 2);
+  Plan plan({{0, 0, 2}});
   m4n_job job;
   ASSERT_TRUE(m4n_plan_take(&plan, &job));
   for (int i = 1; i < M4N_PLAN_TRIES; i++) {
@@ -245,7 +247,7 @@ TEST(Plan, WhatComesBackGoesOutFirstAndThreeTimesAtMost) {
 }
 
 TEST(Plan, WithoutEnd) {
-  Plan plan(1, INT64_MAX);
+  Plan plan({{0, 0, INT64_MAX}});
   m4n_job job;
   for (int64_t i = 0; i < 1000; i++) {
     ASSERT_TRUE(m4n_plan_take(&plan, &job));
