@@ -45,9 +45,8 @@ struct World {
     }
     std::string traces = dir + "/t", video = dir + "/v";
     m4n_abr_options o = m4n_abr_defaults();
-    const char *paths[] = {traces.c_str()};
-    o.set[M4N_SET_TEST].paths = o.set[M4N_SET_TRAIN].paths = paths;
-    o.set[M4N_SET_TEST].n_paths = o.set[M4N_SET_TRAIN].n_paths = 1;
+    const char *path = traces.c_str();
+    for (int set : {M4N_SET_TEST, M4N_SET_TRAIN}) o.set[set].paths = &path, o.set[set].n_paths = 1;
     o.set[M4N_SET_TRAIN].start = M4N_START_SEEDED;
     o.video = video.c_str();
     EXPECT_EQ(task->world_open(&world, &o), M4N_OK) << m4n_error_message();
