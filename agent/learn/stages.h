@@ -102,7 +102,6 @@ typedef struct m4n_adapt_options {
   const char
       *base; /* NULL: begins with weights from the seed. A file of ours: goes on from all of it. A Hugging
                         * Face folder: its backbone, a new encoder and head */
-  const char *adapter; /* a PEFT folder that is folded into `base`; NULL: none */
   struct {
     int rank; /* 0: none, everything is trained; else the backbone is frozen */
     double alpha, dropout;
@@ -136,7 +135,9 @@ typedef struct m4n_label_options {
   const char *expert;  /* EXPERT: the policy's name */
   int batch;           /* windows (rows) of a pass; 0: 64 */
   int stride;          /* TEACHER: a window begins at every stride-th step of an episode; 0: 1 */
-  const char *out;     /* a label file (agent/learn/labels.h) */
+  double
+      rtg_scale; /* EXPERT, ORACLE: of the returns that a student will see, as in adapt; a teacher has its own */
+  const char *out; /* a label file (agent/learn/labels.h) */
 } m4n_label_options;
 
 int m4n_label(const m4n_label_options *options);
@@ -145,11 +146,12 @@ int m4n_label(const m4n_label_options *options);
 
 typedef struct m4n_reuse_stage_options {
   m4n_stage stage;
-  const char *teacher;                /* checkpoint */
-  const char *preset;                 /* the student's shape */
+  const char *teacher;                /* checkpoint; NULL: there is none, and mode is "random" */
+  const char *preset;                 /* the student's shape; encoder and head have the teacher's */
   int mamba_layers, attention_layers; /* −1: the preset's */
-  const char *mode; /* "slice", "head", "pca", "spectrum", "random"; "none": everything from the seed */
-  const char *const *events; /* pca: windows to look at the stream with; else NULL */
+  const char *mode;                   /* "slice", "head", "pca", "spectrum", "random" (m4n_reuse_mode_of) */
+  const char *const
+      *events; /* logs: for pca, windows to look at the teacher's stream with; without a teacher, the task */
   int n_events;
   const char *out;
 } m4n_reuse_stage_options;
@@ -165,7 +167,8 @@ typedef struct m4n_distil_options {
   m4n_fit fit;
   const char *const *events;
   int n_events;
-  const char *labels;      /* of the same logs; NULL: no teacher (the paper's -S) */
+  const char *labels; /* of the same logs; NULL: no teacher (the paper's -S) */
+  double rtg_scale; /* without labels, as in adapt; with labels, returns are scaled as they were for these */
   const char *student;     /* the checkpoint to begin with, of reuse */
   double task_weight;      /* of the cross-entropy with the log's actions; 1 */
   double label_weight;     /* β, of the divergence from the labels */

@@ -3,6 +3,7 @@
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <ftw.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
@@ -144,6 +145,17 @@ int m4n_mkdirs(const char *path) {
   if (!status && !m4n_is_dir(path)) status = m4n_fail_at(M4N_EIO, path, 0, NULL, "is not a folder");
   free(copy);
   return status;
+}
+
+static int remove_one(const char *path, const struct stat *about, int kind, struct FTW *where) {
+  (void)about, (void)kind, (void)where;
+  return remove(path) && errno != ENOENT;
+}
+
+int m4n_remove_tree(const char *path) {
+  if (nftw(path, remove_one, 16, FTW_DEPTH | FTW_PHYS) && errno != ENOENT)
+    return system_failure(path, "cannot remove");
+  return M4N_OK;
 }
 
 bool m4n_is_dir(const char *path) {

@@ -69,18 +69,19 @@ void m4n_log(int level, const char *format, ...) {
 }
 
 static void show(m4n_progress *p, int64_t now, const char *end) {
-  double seconds = (double)(now - p->start_ns) * 1e-9, rate = seconds > 0 ? (double)p->done / seconds : 0;
+  double seconds = (double)(now - p->start_ns) * 1e-9,
+         rate = seconds > 0 ? (double)(p->done - p->first) / seconds : 0;
   fprintf(stderr, "%s%s: %lld", isatty(2) ? "\r\033[K" : "", p->what, (long long)p->done);
   if (p->total) fprintf(stderr, "/%lld", (long long)p->total);
   fprintf(stderr, " %s, %.*f a second", p->unit, rate < 10 ? 2 : 0, rate);
   if (p->total && rate > 0 && p->done < p->total)
     fprintf(stderr, ", %.0f s left", (double)(p->total - p->done) / rate);
-  fputs(end, stderr);
+  fprintf(stderr, "%s%s%s", p->note[0] ? ", " : "", p->note, end);
 }
 
 void m4n_progress_begin(m4n_progress *p, const char *what, const char *unit, int64_t total) {
   int64_t now = m4n_now_ns();
-  *p = (m4n_progress){what, unit, 0, total, now, now};
+  *p = (m4n_progress){.what = what, .unit = unit, .total = total, .start_ns = now, .shown_ns = now};
 }
 
 void m4n_progress_at(m4n_progress *p, int64_t done) {

@@ -23,7 +23,9 @@ void m4n_log(int level, const char *format, ...) M4N_PRINTF(2, 3);
 typedef struct m4n_progress {
   const char *what, *unit;
   int64_t done, total; /* total 0: unknown */
+  int64_t first;       /* what had been done before: a job that goes on sets it after `begin` */
   int64_t start_ns, shown_ns;
+  char note[96]; /* shown behind the numbers; the owner's to write */
 } m4n_progress;
 void m4n_progress_begin(m4n_progress *p, const char *what, const char *unit, int64_t total);
 void m4n_progress_at(m4n_progress *p, int64_t done); /* cheap: prints at most a few times a second */

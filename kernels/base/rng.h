@@ -27,7 +27,8 @@ enum m4n_rng_purpose {
   M4N_RNG_DROPOUT,
   M4N_RNG_BOOTSTRAP, /* resampling in statistics */
   M4N_RNG_GENERATE,  /* synthetic traces, videos and jobs */
-  M4N_RNG_TEST
+  M4N_RNG_TEST,
+  M4N_RNG_ROLLOUT /* seeds of episodes that are played while something learns */
 };
 
 typedef struct m4n_rng {
