@@ -118,18 +118,30 @@ static void place_state(m4n_chain *chain, m4n_layout *at) {
   }
 }
 
-m4n_chain_bytes m4n_chain_measure(m4n_chain *chain, const m4n_chain_plan_options *options) {
-  m4n_layout saved = {0}, scratch = {0}, state = {0};
-  chain->options = *options;
+// Memory NULL: bytes are counted, and addresses are none.
+static m4n_chain_bytes place_all(m4n_chain *chain) {
+  m4n_layout saved = {.base = chain->saved}, scratch = {.base = chain->scratch_memory},
+             state = {.base = chain->state_memory};
   place_saved(chain, &saved);
   place_scratch(chain, &scratch);
   place_state(chain, &state);
   return (m4n_chain_bytes){saved.used, scratch.used, state.used};
 }
 
+m4n_chain_bytes m4n_chain_measure(m4n_chain *chain, const m4n_chain_plan_options *options) {
+  // A copy without memory; its arrays of addresses are the chain's own, so they are placed again.
+  m4n_chain dry = *chain;
+  dry.options = *options;
+  dry.saved = dry.scratch_memory = dry.state_memory = NULL;
+  const m4n_chain_bytes bytes = place_all(&dry);
+  place_all(chain);
+  return bytes;
+}
+
 int m4n_chain_plan(m4n_chain *chain, const m4n_chain_plan_options *options) {
   assert(!chain->saved);
-  const m4n_chain_bytes bytes = m4n_chain_measure(chain, options);
+  chain->options = *options;
+  const m4n_chain_bytes bytes = place_all(chain);
   chain->saved = m4n_alloc(chain->backend, bytes.saved);
   chain->scratch_memory = m4n_alloc(chain->backend, bytes.scratch);
   chain->state_memory = m4n_alloc(chain->backend, bytes.state);
@@ -137,9 +149,7 @@ int m4n_chain_plan(m4n_chain *chain, const m4n_chain_plan_options *options) {
     return m4n_context(m4n_last_error()->status,
                        "activations of %d sequences of %d tokens (fewer, shorter, or recompute)",
                        chain->max_B, chain->max_T);
-  place_saved(chain, &(m4n_layout){.base = chain->saved});
-  place_scratch(chain, &(m4n_layout){.base = chain->scratch_memory});
-  place_state(chain, &(m4n_layout){.base = chain->state_memory});
+  place_all(chain);
   return M4N_OK;
 }
 

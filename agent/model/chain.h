@@ -41,7 +41,7 @@ typedef struct m4n_chain_bytes {
   size_t state;   /* of all lanes */
 } m4n_chain_bytes;
 
-/* What a plan would take. */
+/* What a plan would take, before or after there is one. */
 m4n_chain_bytes m4n_chain_measure(m4n_chain *chain, const m4n_chain_plan_options *options);
 /* Takes the memory; once. ENOMEM, EDEVICE. */
 int m4n_chain_plan(m4n_chain *chain, const m4n_chain_plan_options *options);

@@ -484,6 +484,38 @@ TEST(Config, TextThatLiesIsRefused) {
   refused("{\"version\"", "[\"version\"");
 }
 
+TEST(Config, MutatedTextIsRefusedOrCanBeBuilt) {
+  const m4n_config config = little();
+  char *text = m4n_config_text(&config);
+  const std::string good = text;
+  free(text);
+  m4n_rng rng = m4n_rng_make(1, 0, M4N_RNG_TEST);
+  int accepted = 0, refused = 0;
+  for (int round = 0; round < 5000; round++) {
+    std::string bad = good;
+    const uint32_t at = m4n_rng_below(&rng, (uint32_t)bad.size());
+    switch (m4n_rng_below(&rng, 3)) {
+    case 0:
+      bad[at] = "0123456789,.[]{}\":-e"[m4n_rng_below(&rng, 20)];
+      break;
+    case 1:
+      bad.erase(at, 1 + m4n_rng_below(&rng, 3));
+      break;
+    default:
+      bad.insert(at, 1, (char)('0' + m4n_rng_below(&rng, 10)));
+    }
+    m4n_config read;
+    if (m4n_config_parse(&read, "file", bad.c_str())) {
+      refused++;
+    } else {
+      accepted++;
+      EXPECT_EQ(m4n_config_check(&read, "file"), M4N_OK);
+    }
+  }
+  EXPECT_GT(accepted, 100);
+  EXPECT_GT(refused, 1000);
+}
+
 TEST(Config, HuggingFacesFilesAreReadOrRefused) {
   const std::string dir = m4n_temp_dir(), path = dir + "/config.json";
   const std::string llama =
