@@ -44,7 +44,9 @@ struct World {
     }
     std::string traces = dir + "/t", video = dir + "/v";
     m4n_abr_options o = m4n_abr_defaults();
-    o.set[M4N_SET_TEST].path = o.set[M4N_SET_TRAIN].path = traces.c_str();
+    const char *paths[] = {traces.c_str()};
+    o.set[M4N_SET_TEST].paths = o.set[M4N_SET_TRAIN].paths = paths;
+    o.set[M4N_SET_TEST].n_paths = o.set[M4N_SET_TRAIN].n_paths = 1;
     o.set[M4N_SET_TRAIN].start = M4N_START_SEEDED;
     o.video = video.c_str();
     EXPECT_EQ(task->world_open(&world, &o), M4N_OK) << m4n_error_message();
