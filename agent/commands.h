@@ -16,6 +16,7 @@ int m4n_cmd_sim(int argc, char **argv);
 int m4n_cmd_trace(int argc, char **argv);
 int m4n_cmd_report(int argc, char **argv);
 int m4n_cmd_replay(int argc, char **argv);
+int m4n_cmd_model(int argc, char **argv);
 int m4n_cmd_bench(int argc, char **argv);
 
 /* Set by SIGINT and SIGTERM: loops that may run long look at it and return ECANCELLED. A second signal ends the

@@ -20,6 +20,7 @@ static const struct {
     {"trace", "look at, convert, generate and fit throughput traces", m4n_cmd_trace},
     {"report", "tables and plots from one or several runs", m4n_cmd_report},
     {"replay", "re-run a recorded run and compare it bit for bit", m4n_cmd_replay},
+    {"model", "what a model is: shape, parameters, bytes, memory", m4n_cmd_model},
     {"bench", "measure this machine: simulator, bridge, policies", m4n_cmd_bench},
 };
 enum { COMMANDS = sizeof commands / sizeof *commands };

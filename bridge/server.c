@@ -132,12 +132,12 @@ static int serve(m4n_server *server, const m4n_stop *stop) {
   int64_t now = m4n_now_ns(), alone_ns = now;
   for (;;) {
     if (m4n_stop_requested(stop)) return m4n_fail(M4N_ECANCELLED, "the agent was told to stop");
-    if (owner->finished && owner->finished(owner->self)) return M4N_OK;
     m4n_server_note_gone(server);
     M4N_TRY(take_messages(server));
     now = m4n_now_ns();
     drop_lost(server, now);
     m4n_server_sweep(server);
+    if (owner->finished && owner->finished(owner->self)) return M4N_OK; // also by refusing whoever came
     if (server->n_active) alone_ns = now;
     if (server->options.wait_ms > 0 && now - alone_ns >= server->options.wait_ms * INT64_C(1000000))
       return m4n_fail(M4N_ETIMEOUT, "endpoint '%s': no simulator was connected for %d ms",

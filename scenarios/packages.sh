@@ -63,17 +63,16 @@ need() {
     fail "apt-get install failed; by hand: apt-get install --no-install-recommends $names"
 }
 
-# Configures a preset once; cmake keeps the generator it began with.
+# Configures a preset; cmake keeps the generator it began with.
 configure() {
-  local preset=$1 generator=()
+  local preset=$1 generator=() log=build/$1-configure.log
   shift
   [ -f "build/$preset/CMakeCache.txt" ] || ! command -v ninja >/dev/null || generator=(-G Ninja)
   command -v ccache >/dev/null && set -- -DCMAKE_C_COMPILER_LAUNCHER=ccache -DCMAKE_CXX_COMPILER_LAUNCHER=ccache "$@"
-  cmake --preset "$preset" "${generator[@]}" "$@" >"build-$preset.log" 2>&1 || {
-    cat "build-$preset.log" >&2
-    rm -f "build-$preset.log"
+  mkdir -p build || fail "cannot write in $PWD"
+  cmake --preset "$preset" "${generator[@]}" "$@" >"$log" 2>&1 || {
+    cat "$log" >&2
     fail "cmake could not configure the preset $preset"
   }
-  grep -E '^-- (CUDA|oneDNN|BLAS)' "build-$preset.log" || true
-  rm -f "build-$preset.log"
+  grep -E '^-- CUDA' "$log" || true
 }

@@ -5,48 +5,9 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "agent/learn/expert_internal.h"
 #include "agent/learn/ppo.h"
-#include "agent/model/actor.h"
-#include "agent/model/optimiser.h"
-#include "kernels/base/arena.h"
-#include "kernels/base/file.h"
-#include "kernels/base/log.h"
-#include "kernels/base/rng.h"
 #include "kernels/base/status.h"
-
-// What a lane did since the last update: `count` transitions whose outcome is known, and one more that waits for it.
-typedef struct lane {
-  int32_t count;
-  bool waiting;
-  m4n_rng rng; // of this episode's actions
-  m4n_real *x; // [room][features]
-  int32_t *action;
-  float *logp, *value, *reward, *advantage, *target;
-  uint8_t *done;
-} lane;
-
-struct m4n_expert {
-  m4n_expert_options o;
-  m4n_stream *stream;
-  m4n_arena memory;
-  m4n_features features;
-  m4n_actor *actor; // opened with the first simulator, when its spec is known
-  m4n_optimiser *optimiser;
-  m4n_real *average; // [params->n], on the backend
-  lane *lane;        // [lanes]
-  int room;          // transitions of a lane
-  int64_t collected, done_steps, updates, next_episode;
-  double reward_sum;         // of the transitions since the last update, unscaled
-  m4n_real *x, *out, *d_out; // host side of a pass
-  struct place {
-    int32_t lane, at;
-  } * order;       // of the minibatches: where a transition lies
-  int32_t *action; // of a minibatch
-  float *logp, *advantage, *target;
-  m4n_writer log;
-  bool logging;
-  m4n_progress progress;
-};
 
 m4n_expert_options m4n_expert_defaults(void) {
   return (m4n_expert_options){.seed = 1,
@@ -66,7 +27,8 @@ m4n_expert_options m4n_expert_defaults(void) {
                               .clip = 0.2,
                               .reward_scale = 0.2,
                               .reward_floor = -20,
-                              .average = 0.999};
+                              .average = 0.999,
+                              .save_every = 50};
 }
 
 static int check(const m4n_expert_options *o) {
@@ -86,7 +48,8 @@ static int check(const m4n_expert_options *o) {
                {"lambda", o->lambda, 0, 1},
                {"clip", o->clip, 1e-3, 10},
                {"reward_scale", o->reward_scale, 1e-9, 1e9},
-               {"average", o->average, 0, 0.999999}};
+               {"average", o->average, 0, 0.999999},
+               {"save_every", o->save_every, 1, 1e9}};
   for (size_t i = 0; i < sizeof range / sizeof *range; i++)
     if (!(range[i].value >= range[i].low && range[i].value <= range[i].high))
       return m4n_fail(M4N_EARG, "expert.%s: %g is not in [%g, %g]", range[i].name, range[i].value,
@@ -100,16 +63,6 @@ int m4n_expert_open(m4n_expert **out, const m4n_expert_options *options, m4n_str
   m4n_expert *e = calloc(1, sizeof *e);
   if (!e) return m4n_fail(M4N_ENOMEM, "no memory for an expert");
   e->o = *options, e->stream = stream;
-  int status = M4N_OK;
-  if (options->log) {
-    status = m4n_writer_open(&e->log, options->log);
-    e->logging = !status;
-    if (!status) fputs("update,steps,reward,entropy,kl,clipped,value_loss,norm,lr\n", e->log.stream);
-  }
-  if (status) {
-    free(e);
-    return status;
-  }
   m4n_progress_begin(&e->progress, "expert", "decisions", options->steps);
   *out = e;
   return M4N_OK;
@@ -119,7 +72,7 @@ static void *take(m4n_expert *e, size_t n, size_t size) {
   return m4n_arena_alloc(&e->memory, n * size);
 }
 
-static int open_lane(m4n_expert *e, lane *l) {
+static int open_lane(m4n_expert *e, expert_lane *l) {
   const size_t room = (size_t)e->room;
   l->x = take(e, room * (size_t)e->features.n, sizeof *l->x);
   l->action = take(e, room, sizeof *l->action);
@@ -159,30 +112,52 @@ static int prepare(m4n_expert *e, const m4n_spec *spec) {
   e->logp = take(e, (size_t)o->batch, sizeof *e->logp);
   e->advantage = take(e, (size_t)o->batch, sizeof *e->advantage);
   e->target = take(e, (size_t)o->batch, sizeof *e->target);
-  return e->x && e->out && e->d_out && e->order && e->action && e->logp && e->advantage && e->target
-             ? M4N_OK
-             : M4N_ENOMEM;
+  if (!e->x || !e->out || !e->d_out || !e->order || !e->action || !e->logp || !e->advantage || !e->target)
+    return M4N_ENOMEM;
+  if (!o->work) return M4N_OK;
+  M4N_TRY(m4n_mkdirs(o->work));
+  if (o->resume) M4N_TRY(expert_load(e));
+  return expert_log_open(e);
 }
 
 // ---- acting
 
-static int order_episode(m4n_expert *e, m4n_server *server, m4n_session *session, int slot) {
-  const m4n_reset order = {.lane = slot - session->first_slot,
+static bool finished(void *self) {
+  const m4n_expert *e = self;
+  return e->failure.status || e->done_steps >= e->o.steps;
+}
+
+static int order_episode(m4n_expert *e, m4n_server *server, int slot) {
+  expert_lane *l = &e->lane[slot];
+  const m4n_reset order = {.lane = slot - l->session->first_slot,
                            .set = M4N_SET_TRAIN,
                            .episode = e->next_episode++,
                            .seed = e->o.seed,
                            .copy_of = -1};
-  e->lane[slot].rng = m4n_rng_make(e->o.seed, (uint64_t)order.episode, M4N_RNG_ACTION);
-  return m4n_server_reset(server, session, &order);
+  l->idle = false;
+  l->rng = m4n_rng_make(e->o.seed, (uint64_t)order.episode, M4N_RNG_ACTION);
+  return m4n_server_reset(server, l->session, &order);
 }
 
 static int began(void *self, m4n_server *server, m4n_session *session) {
   m4n_expert *e = self;
-  if (!e->actor) M4N_TRY(prepare(e, session->spec));
+  if (!e->actor) {
+    int status = prepare(e, session->spec);
+    if (status) { // nobody else could be learned from either: serving ends, and close says why
+      e->failure = *m4n_last_error();
+      return status;
+    }
+  }
   if (session->first_slot + session->lanes > e->o.lanes)
     return m4n_fail(M4N_EARG, "expert.lanes: %d, the simulators have more", e->o.lanes);
-  for (int i = 0; i < session->lanes; i++)
-    M4N_TRY(order_episode(e, server, session, session->first_slot + i));
+  if (finished(e)) { // a run that was done before
+    m4n_server_done(server, session);
+    return M4N_OK;
+  }
+  for (int i = session->first_slot; i < session->first_slot + session->lanes; i++) {
+    e->lane[i].session = session;
+    M4N_TRY(order_episode(e, server, i));
+  }
   return M4N_OK;
 }
 
@@ -196,7 +171,7 @@ static int run(m4n_expert *e, int rows, bool train) {
 }
 
 // What came of the action that the lane waits for.
-static void finish(m4n_expert *e, lane *l, double reward, uint32_t flags, double value) {
+static void finish(m4n_expert *e, expert_lane *l, double reward, uint32_t flags, double value) {
   const m4n_expert_options *o = &e->o;
   if (!l->waiting) return;
   l->waiting = false;
@@ -211,7 +186,7 @@ static void finish(m4n_expert *e, lane *l, double reward, uint32_t flags, double
 }
 
 // Draws an action from the policy and remembers it until its outcome is known.
-static int32_t act(m4n_expert *e, lane *l, const m4n_real *x, const m4n_real *out) {
+static int32_t act(m4n_expert *e, expert_lane *l, const m4n_real *x, const m4n_real *out) {
   double p[M4N_ABR_MAX_LEVELS], u = m4n_rng_uniform(&l->rng);
   const int levels = e->features.levels;
   m4n_policy_logp(p, out, levels, 0);
@@ -227,6 +202,21 @@ static int32_t act(m4n_expert *e, lane *l, const m4n_real *x, const m4n_real *ou
 
 static int update(m4n_expert *e);
 
+// From time to time all lanes are let run out, since a run can be resumed only where no episode is under way.
+static bool saving(const m4n_expert *e) {
+  return e->o.work && e->updates - e->saved_at >= e->o.save_every;
+}
+
+static int save_when_idle(m4n_expert *e, m4n_server *server) {
+  for (int i = 0; i < e->o.lanes; i++)
+    if (e->lane[i].session && !e->lane[i].idle) return M4N_OK;
+  if (e->collected) M4N_TRY(update(e));
+  M4N_TRY(expert_save(e));
+  for (int i = 0; i < e->o.lanes; i++)
+    if (e->lane[i].session) M4N_TRY(order_episode(e, server, i));
+  return M4N_OK;
+}
+
 static int decide(void *self, m4n_server *server, const m4n_rows *rows, m4n_replies *replies) {
   m4n_expert *e = self;
   const size_t inputs = (size_t)e->features.n, outputs = (size_t)e->features.levels + 1;
@@ -234,11 +224,14 @@ static int decide(void *self, m4n_server *server, const m4n_rows *rows, m4n_repl
     m4n_features_fill(&e->features, e->x + (size_t)r * inputs, rows->obs + (size_t)r * rows->spec->obs_size);
   M4N_TRY(run(e, rows->n, false));
   for (int r = 0; r < rows->n; r++) {
-    lane *l = &e->lane[rows->slot[r]];
+    expert_lane *l = &e->lane[rows->slot[r]];
     const m4n_real *out = e->out + (size_t)r * outputs;
     if (!(rows->flags[r] & M4N_FIRST)) finish(e, l, rows->reward[r], rows->flags[r], out[outputs - 1]);
     if (rows->flags[r] & M4N_ENDED) {
-      M4N_TRY(order_episode(e, server, rows->session[r], rows->slot[r]));
+      if (saving(e))
+        l->idle = true;
+      else
+        M4N_TRY(order_episode(e, server, rows->slot[r]));
       continue;
     }
     int32_t choice = act(e, l, e->x + (size_t)r * inputs, out);
@@ -247,22 +240,18 @@ static int decide(void *self, m4n_server *server, const m4n_rows *rows, m4n_repl
   }
   bool full = e->collected >= (int64_t)e->o.lanes * e->o.horizon;
   for (int i = 0; i < e->o.lanes && !full; i++) full = e->lane[i].count + 2 >= e->room;
-  return full ? update(e) : M4N_OK;
+  if (full) M4N_TRY(update(e));
+  return saving(e) ? save_when_idle(e, server) : M4N_OK;
 }
 
 static void ended(void *self, m4n_server *server, m4n_session *session, bool lost) {
   m4n_expert *e = self;
   (void)server, (void)lost;
   for (int i = 0; e->lane && i < session->lanes; i++) {
-    lane *l = &e->lane[session->first_slot + i];
-    l->waiting = false;
+    expert_lane *l = &e->lane[session->first_slot + i];
+    l->waiting = false, l->session = NULL;
     if (l->count) l->done[l->count - 1] = 1; // whoever takes the slot begins anew
   }
-}
-
-static bool finished(void *self) {
-  const m4n_expert *e = self;
-  return e->done_steps >= e->o.steps;
 }
 
 m4n_server_owner m4n_expert_owner(m4n_expert *expert) {
@@ -282,11 +271,11 @@ static int64_t gather(m4n_expert *e) {
   int64_t n = 0;
   double sum = 0, square = 0;
   for (int i = 0; i < e->o.lanes; i++) {
-    lane *l = &e->lane[i];
+    expert_lane *l = &e->lane[i];
     if (!l->waiting) l->value[l->count] = 0; // behind an end
     m4n_gae(l->advantage, l->target, l->reward, l->value, l->done, l->count, e->o.gamma, e->o.lambda);
     for (int t = 0; t < l->count; t++) {
-      e->order[n++] = (struct place){i, t};
+      e->order[n++] = (struct expert_place){i, t};
       sum += l->advantage[t], square += (double)l->advantage[t] * l->advantage[t];
     }
   }
@@ -300,17 +289,17 @@ static int64_t gather(m4n_expert *e) {
 static void shuffle(m4n_expert *e, int64_t n, m4n_rng *rng) {
   for (int64_t i = n - 1; i > 0; i--) {
     int64_t j = m4n_rng_below(rng, (uint32_t)i + 1);
-    struct place spare = e->order[i];
+    struct expert_place spare = e->order[i];
     e->order[i] = e->order[j], e->order[j] = spare;
   }
 }
 
 // One step of the optimiser on the transitions order[0 … rows−1].
-static int learn(m4n_expert *e, const struct place *order, int rows, const m4n_ppo *ppo, double lr,
+static int learn(m4n_expert *e, const struct expert_place *order, int rows, const m4n_ppo *ppo, double lr,
                  m4n_ppo_stats *stats) {
   const size_t inputs = (size_t)e->features.n, outputs = (size_t)e->features.levels + 1;
   for (int k = 0; k < rows; k++) {
-    const lane *l = &e->lane[order[k].lane];
+    const expert_lane *l = &e->lane[order[k].lane];
     const size_t t = (size_t)order[k].at;
     memcpy(e->x + (size_t)k * inputs, l->x + t * inputs, inputs * sizeof *e->x);
     e->action[k] = l->action[t], e->logp[k] = l->logp[t];
@@ -346,15 +335,15 @@ static int update(m4n_expert *e) {
     return m4n_fail(M4N_EDIVERGED, "expert: the gradient is not finite after %lld decisions: lower expert.lr",
                     (long long)e->done_steps);
   e->updates++, e->done_steps += n;
-  if (e->logging)
-    fprintf(e->log.stream, "%lld,%lld,%.6g,%.6g,%.6g,%.6g,%.6g,%.6g,%.6g\n", (long long)e->updates,
+  if (e->log)
+    fprintf(e->log, "%lld,%lld,%.6g,%.6g,%.6g,%.6g,%.6g,%.6g,%.6g\n", (long long)e->updates,
             (long long)e->done_steps, e->reward_sum / (double)n, stats.entropy, stats.kl, stats.clipped,
             stats.value_loss, norm, lr);
   m4n_progress_at(&e->progress, e->done_steps);
 
   // The transition that waits for its outcome is the first of the next round.
   for (int i = 0; i < o->lanes; i++) {
-    lane *l = &e->lane[i];
+    expert_lane *l = &e->lane[i];
     const size_t t = (size_t)l->count, inputs = (size_t)e->features.n;
     if (l->waiting) {
       memmove(l->x, l->x + t * inputs, inputs * sizeof *l->x);
@@ -368,6 +357,7 @@ static int update(m4n_expert *e) {
 
 int m4n_expert_close(m4n_expert *e, int status) {
   if (!e) return status;
+  if (e->failure.status) status = m4n_set_error(&e->failure);
   const m4n_error why = *m4n_last_error();
   m4n_progress_end(&e->progress);
   int written = M4N_OK;
@@ -376,10 +366,8 @@ int m4n_expert_close(m4n_expert *e, int status) {
     written = about ? m4n_actor_save(e->actor, e->o.checkpoint, e->average, about) : M4N_ENOMEM;
     free(about);
   }
-  if (e->logging) {
-    int logged = m4n_writer_commit(&e->log);
-    if (!written) written = logged;
-  }
+  if (e->log && fclose(e->log) && !written)
+    written = m4n_fail_at(M4N_EIO, e->o.work, 0, "train.csv", "cannot be written");
   if (e->average) m4n_free(m4n_stream_backend(e->stream), e->average);
   m4n_optimiser_close(e->optimiser);
   m4n_actor_close(e->actor);

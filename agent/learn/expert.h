@@ -10,7 +10,8 @@
  *     int status = m4n_server_run(server, &owner, stop);            // until all steps are done
  *     M4N_TRY(m4n_expert_close(expert, status));                    // the checkpoint is written
  *
- * Results depend on the options (the lanes among them) and the seed, not on threads or transport.
+ * Results depend on the options (the lanes among them) and the seed, not on threads or transport, nor on how often the training was
+ * killed and resumed. Options that differ from those of the run in `work` are refused (EARG).
  */
 #ifndef M4N_LEARN_EXPERT_H
 #define M4N_LEARN_EXPERT_H
@@ -25,7 +26,9 @@ extern "C" {
 
 typedef struct m4n_expert_options {
   const char *checkpoint; /* to be written: weights averaged over the last steps */
-  const char *log;        /* CSV of progress; NULL: none */
+  const char *work;       /* folder of train.csv and of what a resumed run goes on from; NULL: neither */
+  bool resume;            /* go on from `work` where that is possible */
+  int save_every;         /* updates between two savings; lanes then finish their episodes first */
   uint64_t seed;
   int64_t steps;      /* decisions to train on */
   int lanes, horizon; /* lanes played at once; decisions of a lane between updates */

@@ -190,6 +190,26 @@ TEST(Serve, AnotherTaskIsRefusedAndTheEvaluationGoesOn) {
   EXPECT_EQ(agent.finish().status, 0);
 }
 
+// One that stays serves worlds of different kinds, at once and one after the other.
+TEST(Serve, DifferentWorldsComeAndGo) {
+  World w;
+  write_file(w.dir + "/null.yaml", "name: nothing\ntask: 'null'\nevaluate: {policies: [random]}\n");
+  Process agent({"serve", "--policy", "random", "--endpoint", socket_of(w)});
+  ASSERT_TRUE(agent.says("serving"));
+  for (int i = 0; i < 3; i++) {
+    Process null({"sim", w.dir + "/null.yaml", "--endpoint", socket_of(w)});
+    Process abr({"sim", w.scenario, "--endpoint", socket_of(w)});
+    std::this_thread::sleep_for(std::chrono::milliseconds(100));
+    null.send(SIGINT), abr.send(SIGTERM);
+    EXPECT_EQ(null.finish().status, 130);
+    EXPECT_EQ(abr.finish().status, 130);
+  }
+  agent.send(SIGTERM);
+  Ended r = agent.finish();
+  EXPECT_EQ(r.status, 0) << r.err;
+  EXPECT_FALSE(r.complains(" 0 episodes")) << r.err;
+}
+
 TEST(Serve, APolicyThatCannotServeSaysWhy) {
   World w;
   write_file(w.dir + "/null.yaml", "name: nothing\ntask: 'null'\nevaluate: {policies: [random]}\n");
