@@ -41,7 +41,7 @@ typedef struct m4n_expert_options {
   double average;                    /* decay of the weights' average, per update */
 } m4n_expert_options;
 
-/* What has worked on fcc and hsdpa train traces (agent/learn/README.md). No checkpoint. */
+/* Values to begin with; no checkpoint, no folder. */
 m4n_expert_options m4n_expert_defaults(void);
 
 typedef struct m4n_expert m4n_expert;
