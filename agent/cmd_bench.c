@@ -2,6 +2,7 @@
 #include <string.h>
 
 #include "agent/bench/bench.h"
+#include "agent/bench/model.h"
 #include "agent/commands.h"
 #include "agent/options.h"
 #include "kernels/base/log.h"
@@ -9,7 +10,8 @@
 
 static const m4n_usage usage = {
     "bench", "[GROUP…]",
-    "Groups: sim (environment steps), bridge (the loop over ZeroMQ), policy (decisions); without\n"
+    "Groups: sim (environment steps), bridge (the loop over ZeroMQ), policy (decisions), model (the\n"
+    "students small and paper: passes, training, decisions; a minute); without\n"
     "one, all of them. Every figure is the best of several passes, beside what the machine can do\n"
     "at best in the same run (the limit) and the share of it that is reached. The world is abr on\n"
     "the demo data.\n",
@@ -25,10 +27,14 @@ static int bridge(void) {
   return m4n_bench_bridge(traces, video);
 }
 
+static int model(void) {
+  return m4n_bench_model("cpu", 0);
+}
+
 static const struct {
   const char *name;
   int (*run)(void);
-} groups[] = {{"sim", sim}, {"bridge", bridge}, {"policy", m4n_bench_policy}};
+} groups[] = {{"sim", sim}, {"bridge", bridge}, {"policy", m4n_bench_policy}, {"model", model}};
 enum { GROUPS = sizeof groups / sizeof *groups };
 
 static int run_group(const char *name) {
