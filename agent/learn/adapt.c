@@ -33,6 +33,10 @@ static int choose_shape(adapting *a, m4n_config *config) {
   if (!o->preset == !o->base)
     return m4n_fail(M4N_EARG, "adapt: expected either a preset or a base to begin from");
   if (o->preset) M4N_TRY(m4n_config_preset(config, o->preset));
+  if (o->preset && o->attention_layers) {
+    config->backbone.attention_layers = o->attention_layers;
+    config->backbone.mamba_layers = 0;
+  }
   if (o->base) M4N_TRY(m4n_config_read(config, o->base));
   if (!config->abr.levels) { // the usual encoder on somebody else's backbone
     m4n_config usual;

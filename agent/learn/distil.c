@@ -165,14 +165,12 @@ static int describe(distilling *d) {
 // ---- running -----------------------------------------------------------------------------------------------------------------------
 
 static bool due(void *self, int64_t step) {
-  m4n_fitting *f = self;
-  const distilling *d = (distilling *)((char *)f - offsetof(distilling, fitting));
+  const distilling *d = ((m4n_fitting *)self)->stage;
   return m4n_rounds_due(&d->rounds, step);
 }
 
 static int round_at(void *self, int64_t step, const m4n_real *weights) {
-  m4n_fitting *f = self;
-  distilling *d = (distilling *)((char *)f - offsetof(distilling, fitting));
+  distilling *d = ((m4n_fitting *)self)->stage;
   return m4n_rounds_at(&d->rounds, step, weights);
 }
 
@@ -196,7 +194,7 @@ static int open_imitation(distilling *d) {
 static int run(distilling *d) {
   const m4n_distil_options *o = d->o;
   m4n_fitting *f = &d->fitting;
-  *f = (m4n_fitting){.name = "distil", .workshop = &d->workshop, .fit = &o->fit};
+  *f = (m4n_fitting){.name = "distil", .workshop = &d->workshop, .fit = &o->fit, .stage = d};
   M4N_TRY(m4n_checkpoint_read(&f->checkpoint, o->student));
   M4N_TRY(open_pool(d));
   M4N_TRY(open_net(d));

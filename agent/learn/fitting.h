@@ -20,6 +20,7 @@ typedef struct m4n_fitting {
   m4n_checkpoint checkpoint; /* what is written but for the weights and the path */
   m4n_objective objective;   /* validation is added to it, with this as the owner */
   const char *identity;
+  void *stage; /* the stage's own, for its rounds */
 } m4n_fitting;
 
 /* Trains, writes `out`, and leaves only tables in the stage's folder. */

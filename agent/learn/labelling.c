@@ -203,25 +203,22 @@ typedef struct asking {
   m4n_policy policy;
   uint8_t *action;
   float *distribution;
-  bool soft, known; // what the policy gives, once it has answered
+  bool in_doubt; // the policy has given a probability between 0 and 1
   store *store;
 } asking;
 
+// A policy without a distribution is sure of what it does.
 static int put_answer(asking *a, int64_t step) {
   const int levels = a->pool->shape.levels;
-  const bool soft = isfinite(a->distribution[0]);
-  if (a->known && soft != a->soft)
-    return m4n_fail(M4N_EUNSUPPORTED, "an expert that gives distributions only now and then");
-  a->known = true, a->soft = soft;
-  if (!soft) {
-    int32_t choice;
-    memcpy(&choice, a->action + a->pool->spec.act[0].offset, sizeof choice);
-    a->store->value[step] = m4n_half_bits((float)choice);
-    return M4N_OK;
-  }
+  int32_t choice;
+  memcpy(&choice, a->action + a->pool->spec.act[0].offset, sizeof choice);
+  const bool known = isfinite(a->distribution[0]);
   for (int k = 0; k < levels; k++) {
-    const double p = (double)a->distribution[k];
-    if (!(p >= 0 && p <= 1)) return m4n_fail(M4N_EUNSUPPORTED, "an expert whose probabilities are none");
+    const double p = known ? (double)a->distribution[k] : k == choice;
+    if (!(p >= 0 && p <= 1.0001))
+      return m4n_fail(M4N_EUNSUPPORTED, "policy '%s' gives probabilities that are none",
+                      a->policy.kind->name);
+    a->in_doubt |= p > 0 && p < 1;
     a->store->value[step * levels + k] = m4n_half_bits((float)fmax(log(p), -100));
   }
   return M4N_OK;
@@ -259,6 +256,16 @@ static int ask_log(asking *a, m4n_events_file *file, int number, m4n_trajectory 
   return M4N_OK;
 }
 
+// An expert that is never in doubt leaves choices. log 1 = 0 is the likeliest.
+static void keep_choices(const m4n_trajectories *pool, store *s) {
+  const int levels = pool->shape.levels;
+  for (int64_t i = 0; i < pool->steps; i++) {
+    int choice = 0;
+    while (choice < levels - 1 && s->value[i * levels + choice] != 0) choice++;
+    s->value[i] = m4n_half_bits((float)choice); // behind what is still to be read
+  }
+}
+
 // Answers lie in the order of the pool's steps, which is that of reading: the pool's episodes are sorted, their steps are not.
 static int sort_values(const m4n_trajectories *pool, store *s, int per_step) {
   uint16_t *sorted = malloc((size_t)(pool->steps * per_step) * sizeof *sorted), *to = sorted;
@@ -290,7 +297,9 @@ static int ask_all(asking *a, const m4n_labelling *l, const char *const *events,
     m4n_events_free(file);
   }
   free(order);
-  return status ? status : sort_values(pool, a->store, a->soft ? pool->shape.levels : 1);
+  if (status) return status;
+  if (!a->in_doubt) keep_choices(pool, a->store);
+  return sort_values(pool, a->store, a->in_doubt ? pool->shape.levels : 1);
 }
 
 static int label_by_expert(m4n_labelling *l, const m4n_trajectories *pool, const char *const *events,
@@ -314,7 +323,7 @@ static int label_by_expert(m4n_labelling *l, const m4n_trajectories *pool, const
   free(a.action);
   free(a.distribution);
   m4n_policy_close(&a.policy);
-  *soft = a.soft;
+  *soft = a.in_doubt;
   return status;
 }
 

@@ -9,7 +9,7 @@
 #include "kernels/base/log.h"
 #include "kernels/base/status.h"
 
-enum { LOOK_BATCH = 16, LOOK_BATCHES = 125 }; // 2000 windows for a teacher's stream
+enum { LOOK_BATCH = 16, LOOK_AT = 2000 }; // windows of a pass, and of all that is seen of a teacher's stream
 
 static int student_shape(m4n_config *config, const m4n_reuse_stage_options *o, const m4n_checkpoint *teacher,
                          const m4n_reuse_options *reuse) {
@@ -36,8 +36,11 @@ static int look_at(m4n_moments *moments, m4n_net *net, const m4n_trajectories *p
       &batches, &(m4n_imitation_options){
                     .net = net, .batch = LOOK_BATCH, .seed = stage->seed, .pool = pool, .temperature = 1}));
   const m4n_objective objective = m4n_imitation_objective(batches);
+  int64_t windows = 0; // no more than there are
+  for (int e = 0; e < pool->n && windows < LOOK_AT; e++)
+    windows += m4n_windows_of(pool->episode[e].steps, net->options.steps, 1);
   int status = M4N_OK;
-  for (int64_t i = 0; i < LOOK_BATCHES && !status; i++) {
+  for (int64_t i = 0; i * LOOK_BATCH < (windows < LOOK_AT ? windows : LOOK_AT) && !status; i++) {
     if (m4n_stop_requested(stage->stop)) status = m4n_fail(M4N_ECANCELLED, "reuse: stopped");
     if (!status) status = objective.batch(objective.self, i);
     if (status) break;

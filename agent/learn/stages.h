@@ -108,9 +108,10 @@ typedef struct m4n_adapt_options {
     const char *const *targets; /* "q_proj", … */
     int n_targets;
   } lora;
-  int window;       /* steps of a window; 0: the model's */
-  double rtg_scale; /* of the return-to-go; 0: the pool's largest return, 1000: as published */
-  int weighting;    /* enum m4n_weighting */
+  int attention_layers; /* of a new model: so many and no others; 0: the preset's layers */
+  int window;           /* steps of a window; 0: the model's */
+  double rtg_scale;     /* of the return-to-go; 0: the pool's largest return, 1000: as published */
+  int weighting;        /* enum m4n_weighting */
   const char
       *out; /* a checkpoint (agent/learn/checkpoint.h); with LoRA the adapter goes to the folder `out` minus
                      * ".safetensors" plus "-adapter" */

@@ -61,6 +61,10 @@ static int plan(m4n_net *net) {
 
 int m4n_net_open(m4n_net **out, m4n_stream *stream, const m4n_net_options *options) {
   M4N_TRY(m4n_config_check(&options->config, NULL));
+  if (options->train && (options->freeze || options->lora.rank) && options->config.backbone.mamba_layers)
+    return m4n_fail(M4N_EUNSUPPORTED,
+                    "a frozen backbone with Mamba layers cannot be trained behind: their scan has no "
+                    "backward without gradients of its own");
   m4n_net *net = *out = calloc(1, sizeof *net);
   if (net) net->private_ = calloc(1, sizeof *net->private_);
   if (!net || !net->private_) {
