@@ -29,7 +29,7 @@
 extern "C" {
 #endif
 
-#ifdef M4N_F64
+#ifdef M4N_REAL_F64
 typedef double m4n_real;
 #else
 typedef float m4n_real;

@@ -68,7 +68,7 @@ void m4n_gemm_run(const m4n_gemm *g, int thread, void *y, const void *x, const v
   const m4n_gemm_shape *s = &g->shape;
   const enum CBLAS_TRANSPOSE tx = s->x_transposed ? CblasTrans : CblasNoTrans;
   const enum CBLAS_TRANSPOSE tw = s->w_transposed ? CblasTrans : CblasNoTrans;
-#ifdef M4N_F64
+#ifdef M4N_REAL_F64
   cblas_dgemm(CblasRowMajor, tx, tw, s->M, s->N, s->K, 1, x, s->x_ld, w, s->w_ld, s->add, y, s->y_ld);
 #else
   cblas_sgemm(CblasRowMajor, tx, tw, s->M, s->N, s->K, 1, x, s->x_ld, w, s->w_ld, s->add, y, s->y_ld);

@@ -16,7 +16,7 @@
 
 #include "kernels/ops.h"
 
-#ifdef M4N_F64
+#ifdef M4N_REAL_F64
 
 static inline double m4n_exp(double x) {
   return exp(x);
@@ -123,7 +123,7 @@ static inline float m4n_of_bf16(uint16_t half) {
   return x;
 }
 static inline m4n_real m4n_sqrt(m4n_real x) {
-#ifdef M4N_F64
+#ifdef M4N_REAL_F64
   return sqrt(x);
 #else
   return sqrtf(x);

@@ -5,7 +5,7 @@
 
 namespace {
 
-#ifndef M4N_F64
+#ifndef M4N_REAL_F64
 #error "differences of float32 would check nothing: this test belongs to the f64 build"
 #endif
 

@@ -8,7 +8,7 @@ extern "C" {
 
 namespace {
 
-#ifndef M4N_F64
+#ifndef M4N_REAL_F64
 
 /* In units of the last place of the exact result. */
 double ulps(float got, double exact) {
