@@ -4,6 +4,7 @@
 
 #include "agent/commands.h"
 #include "agent/evaluation.h"
+#include "agent/models.h"
 #include "agent/options.h"
 #include "agent/scenario_keys.h"
 #include "kernels/base/log.h"
@@ -20,15 +21,17 @@ static const m4n_usage usage = {
     "Interrupted, the run leaves what it recorded so far in events.bin, for `mamba4net report`.\n",
     0, 1};
 
-static int run(const m4n_scenario *scenario, const char *endpoint, const char *out, int threads, bool json) {
+static int run(const m4n_scenario *scenario, const char *endpoint, const char *out, int threads,
+               const char *device, bool json) {
   m4n_simulator simulator;
   m4n_evaluation evaluation;
-  M4N_TRY(m4n_simulator_open(&simulator, scenario, threads));
+  M4N_TRY(m4n_simulator_open(&simulator, scenario, scenario->bridge.lanes, threads));
   const m4n_evaluation_options options = {.scenario = scenario,
                                           .endpoint = endpoint,
                                           .slots = scenario->bridge.lanes,
                                           .out = out,
                                           .threads = threads,
+                                          .device = device,
                                           .json = json,
                                           .simulator = &simulator};
   int status = m4n_evaluation_open(&evaluation, &options);
@@ -40,7 +43,7 @@ static int run(const m4n_scenario *scenario, const char *endpoint, const char *o
 
 int m4n_cmd_run(int argc, char **argv) {
   m4n_option_list sets = {0};
-  const char *out = NULL, *seed = NULL;
+  const char *out = NULL, *seed = NULL, *device = NULL;
   int64_t threads = 0;
   bool json = false, quiet = false, help_keys = false;
   const m4n_option options[] = {
@@ -49,6 +52,7 @@ int m4n_cmd_run(int argc, char **argv) {
       {"out", "DIR", "folder of the run (default: runs/<name>-<UTC time>)", M4N_OPTION_TEXT, &out, 0, 0},
       {"seed", "N", "the same as --set seed=N", M4N_OPTION_TEXT, &seed, 0, 0},
       {"threads", "N", "threads (default: one a processor)", M4N_OPTION_INT, &threads, 1, 256},
+      M4N_OPTION_DEVICE(&device),
       {"json", NULL, "summary.json on standard output in place of the table", M4N_OPTION_FLAG, &json, 0, 0},
       {"quiet", NULL, "no progress, only warnings", M4N_OPTION_FLAG, &quiet, 0, 0},
       {"help-keys", NULL, "every key of a scenario: meaning, values, default", M4N_OPTION_FLAG, &help_keys, 0,
@@ -65,9 +69,10 @@ int m4n_cmd_run(int argc, char **argv) {
 
   m4n_scenario *scenario;
   char *endpoint = NULL;
-  M4N_TRY(m4n_options_scenario(&scenario, arguments.item[0], &sets, seed));
+  M4N_TRY(m4n_options_device(&device));
+  M4N_TRY(m4n_models_scenario(&scenario, arguments.item[0], &sets, seed));
   int status = m4n_endpoint_resolve(&endpoint, scenario->bridge.endpoint);
-  if (!status) status = run(scenario, endpoint, out, (int)threads, json);
+  if (!status) status = run(scenario, endpoint, out, (int)threads, device, json);
   m4n_scenario_free(scenario);
   free(endpoint);
   return status;

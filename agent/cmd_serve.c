@@ -4,6 +4,8 @@
 
 #include "agent/commands.h"
 #include "agent/evaluation.h"
+#include "agent/model/safetensors.h"
+#include "agent/models.h"
 #include "agent/options.h"
 #include "agent/policy.h"
 #include "kernels/base/log.h"
@@ -15,14 +17,15 @@ static const m4n_usage usage = {
     "serve", "[SCENARIO]",
     "With a SCENARIO: evaluates its policies on whoever connects (mamba4net sim, or any simulator\n"
     "that speaks bridge/PROTOCOL.md), writes the run's folder as `run` does, and exits.\n"
-    "With --policy: answers every simulator with that policy until SIGINT or SIGTERM; that is its\n"
+    "With --policy or --model: answers every simulator with that policy until SIGINT or SIGTERM; that is "
+    "its\n"
     "usual end, with exit status 0. Nothing is recorded.\n"
     "\n"
     "Only this machine can connect: tcp is refused beyond loopback.\n",
     0, 1};
 
 static int evaluate(const m4n_scenario *scenario, const char *uri, const char *out, int lanes, int threads,
-                    bool json) {
+                    const char *device, bool json) {
   m4n_evaluation evaluation;
   const m4n_evaluation_options options = {.scenario = scenario,
                                           .endpoint = uri,
@@ -30,10 +33,26 @@ static int evaluate(const m4n_scenario *scenario, const char *uri, const char *o
                                           .wait_ms = scenario->bridge.wait_ms,
                                           .out = out,
                                           .threads = threads,
+                                          .device = device,
                                           .json = json};
   M4N_TRY(m4n_evaluation_open(&evaluation, &options));
   m4n_log(M4N_LOG_INFO, "serving '%s' at %s", scenario->name, m4n_server_endpoint(evaluation.loop.server));
   return m4n_evaluation_close(&evaluation, m4n_evaluation_serve(&evaluation, &m4n_interrupted));
+}
+
+// What would otherwise be found out when a simulator comes.
+static int check_policy(const char *name) {
+  const m4n_policy_kind *kind;
+  M4N_TRY(m4n_policy_find(&kind, name));
+  if (kind->match == M4N_MATCH_MODEL)
+    return m4n_fail(M4N_EARG, "policy '%s' has no checkpoint without a scenario: say --model FILE", name);
+  if (kind->match != M4N_MATCH_FILE) return M4N_OK;
+  char *path = strndup(name, m4n_policy_settings(kind, name));
+  m4n_safetensors *file = NULL;
+  int status = path ? m4n_safetensors_open(&file, path) : m4n_fail(M4N_ENOMEM, "no memory for a path");
+  m4n_safetensors_close(file);
+  free(path);
+  return status;
 }
 
 static int stay(m4n_serve_options o, const char *uri, bool lockstep, int threads) {
@@ -61,10 +80,14 @@ static int stay(m4n_serve_options o, const char *uri, bool lockstep, int threads
 int m4n_cmd_serve(int argc, char **argv) {
   m4n_option_list sets = {0};
   const char *out = NULL, *seed = NULL, *endpoint = NULL, *policy = NULL, *fallback = NULL;
+  const char *model = NULL, *device = NULL;
   int64_t threads = 0, lanes = 0, decide_ms = 0;
   bool json = false, quiet = false, lockstep = false;
   const m4n_option options[] = {
       {"policy", "NAME", "stay, and answer everybody with this policy", M4N_OPTION_TEXT, &policy, 0, 0},
+      {"model", "FILE", "the same with a checkpoint; settings may follow: FILE:stream:sample",
+       M4N_OPTION_TEXT, &model, 0, 0},
+      M4N_OPTION_DEVICE(&device),
       {"endpoint", "E", "ipc (default), tcp or a URI", M4N_OPTION_TEXT, &endpoint, 0, 0},
       {"lanes", "N", "lanes of all simulators together (default: 1024)", M4N_OPTION_INT, &lanes, 1,
        M4N_MAX_LANES},
@@ -84,8 +107,13 @@ int m4n_cmd_serve(int argc, char **argv) {
   m4n_arguments arguments;
   M4N_TRY(m4n_options_read(&usage, options, sizeof options / sizeof *options, argc, argv, &arguments));
   if (arguments.helped) return M4N_OK;
+  M4N_TRY(m4n_options_device(&device));
+  if (model && policy)
+    return m4n_fail(M4N_EARG, "--policy or --model, not both (see mamba4net serve --help)");
+  if (model) policy = model;
   if (!arguments.n == !policy)
-    return m4n_fail(M4N_EARG, "expected a SCENARIO or --policy NAME (see mamba4net serve --help)");
+    return m4n_fail(M4N_EARG,
+                    "expected a SCENARIO or --policy NAME or --model FILE (see mamba4net serve --help)");
   if (policy && (sets.n || out || json))
     return m4n_fail(M4N_EARG, "--set, --out and --json belong to a SCENARIO (see mamba4net serve --help)");
   if (!policy && (fallback || decide_ms || lockstep))
@@ -97,10 +125,10 @@ int m4n_cmd_serve(int argc, char **argv) {
   char *uri = NULL;
   int status;
   if (policy) {
-    const m4n_policy_kind *kind;
     uint64_t number = 1;
-    M4N_TRY(m4n_policy_find(&kind, policy));
-    if (fallback) M4N_TRY(m4n_policy_find(&kind, fallback));
+    const m4n_policy_models models = {.device = device};
+    M4N_TRY(check_policy(policy));
+    if (fallback) M4N_TRY(check_policy(fallback));
     if (seed) M4N_TRY(m4n_options_seed(&number, seed));
     M4N_TRY(m4n_options_endpoint(&uri, endpoint, NULL));
     const m4n_serve_options serve = {.policy = &policy,
@@ -110,14 +138,15 @@ int m4n_cmd_serve(int argc, char **argv) {
                                      .slots = lanes ? (int)lanes : MANY_LANES,
                                      .title = "episodes",
                                      .fallback = fallback,
+                                     .models = &models,
                                      .decide_ms = decide_ms ? (int)decide_ms : 500};
     status = stay(serve, uri, lockstep, (int)threads);
   } else {
     m4n_scenario *scenario;
-    M4N_TRY(m4n_options_scenario(&scenario, arguments.item[0], &sets, seed));
+    M4N_TRY(m4n_models_scenario(&scenario, arguments.item[0], &sets, seed));
     status = m4n_options_endpoint(&uri, endpoint, scenario);
     if (!lanes) lanes = scenario->bridge.lanes > MANY_LANES ? scenario->bridge.lanes : MANY_LANES;
-    if (!status) status = evaluate(scenario, uri, out, (int)lanes, (int)threads, json);
+    if (!status) status = evaluate(scenario, uri, out, (int)lanes, (int)threads, device, json);
     m4n_scenario_free(scenario);
   }
   free(uri);

@@ -15,11 +15,24 @@ static const m4n_usage usage = {
     "which episodes are played.\n",
     1, 1};
 
+// For an agent that plays now and learns then: its address comes and goes.
+static int play_again_and_again(m4n_simulator *simulator, const m4n_scenario *scenario, const char *uri) {
+  int64_t episodes = 0, steps = 0;
+  int status = M4N_OK;
+  while (!status) {
+    status = m4n_simulator_play(simulator, scenario, uri, NULL, &m4n_interrupted);
+    episodes += simulator->stats.episodes, steps += simulator->stats.steps;
+    if (status == M4N_ETIMEOUT && !simulator->stats.messages) status = M4N_OK; // nobody is there, yet
+  }
+  m4n_log(M4N_LOG_INFO, "%lld episodes, %lld steps", (long long)episodes, (long long)steps);
+  return status == M4N_ECANCELLED ? M4N_OK : status;
+}
+
 int m4n_cmd_sim(int argc, char **argv) {
   m4n_option_list sets = {0};
   const char *endpoint = NULL;
   int64_t lanes = 0, threads = 0;
-  bool quiet = false;
+  bool quiet = false, stay = false;
   const m4n_option options[] = {
       {"set", "KEY=VALUE", "override a key of the scenario; may stand several times", M4N_OPTION_LIST, &sets,
        0, 0},
@@ -27,6 +40,8 @@ int m4n_cmd_sim(int argc, char **argv) {
       {"lanes", "N", "episodes that are played at once (default: bridge.lanes)", M4N_OPTION_INT, &lanes, 1,
        M4N_MAX_LANES},
       {"threads", "N", "threads (default: one a processor)", M4N_OPTION_INT, &threads, 1, 256},
+      {"stay", NULL, "connect again when the agent has enough, until SIGINT (for train --external)",
+       M4N_OPTION_FLAG, &stay, 0, 0},
       {"quiet", NULL, "only warnings", M4N_OPTION_FLAG, &quiet, 0, 0}};
   m4n_arguments arguments;
   M4N_TRY(m4n_options_read(&usage, options, sizeof options / sizeof *options, argc, argv, &arguments));
@@ -39,9 +54,10 @@ int m4n_cmd_sim(int argc, char **argv) {
   M4N_TRY(m4n_options_scenario(&scenario, arguments.item[0], &sets, NULL));
   if (lanes) scenario->bridge.lanes = (int)lanes;
   int status = m4n_options_endpoint(&uri, endpoint, scenario);
-  if (!status) status = m4n_simulator_open(&simulator, scenario, (int)threads);
-  if (!status) status = m4n_simulator_play(&simulator, scenario, uri, NULL, &m4n_interrupted);
-  if (!status)
+  if (!status) status = m4n_simulator_open(&simulator, scenario, scenario->bridge.lanes, (int)threads);
+  if (!status && stay) status = play_again_and_again(&simulator, scenario, uri);
+  if (!status && !stay) status = m4n_simulator_play(&simulator, scenario, uri, NULL, &m4n_interrupted);
+  if (!status && !stay)
     m4n_log(M4N_LOG_INFO, "%lld episodes, %lld steps with '%s'", (long long)simulator.stats.episodes,
             (long long)simulator.stats.steps, simulator.stats.policy);
   m4n_simulator_close(&simulator);

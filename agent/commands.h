@@ -11,6 +11,7 @@ extern "C" {
 #endif
 
 int m4n_cmd_run(int argc, char **argv);
+int m4n_cmd_train(int argc, char **argv);
 int m4n_cmd_serve(int argc, char **argv);
 int m4n_cmd_sim(int argc, char **argv);
 int m4n_cmd_trace(int argc, char **argv);

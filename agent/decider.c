@@ -33,6 +33,7 @@ typedef struct impl {
   int32_t n_fresh;
   uint8_t *second; // [slots][act_size] the fallback's answers
   int64_t started_ns;
+  m4n_error failure; // of a policy
 
   // with a fallback: the policy's thread, and what it works on
   pthread_t thread;
@@ -182,6 +183,11 @@ bool m4n_decider_wants_advice(const m4n_decider *decider) {
   return ((const impl *)decider)->wants_advice;
 }
 
+const char *m4n_decider_about(const m4n_decider *decider) {
+  const m4n_policy *policy = &((const impl *)decider)->policy;
+  return policy->kind->about ? policy->kind->about(policy->self) : "";
+}
+
 // ---- a round
 
 void m4n_decider_begin(m4n_decider *decider, int32_t slot, int64_t episode, uint64_t seed) {
@@ -255,6 +261,16 @@ static void count_miss(impl *d) {
           M4N_DECIDER_PAUSE_MS);
 }
 
+static void look_at(impl *d, const m4n_policy *policy) {
+  if (!d->failure.status && policy->kind->status && policy->kind->status(policy->self))
+    d->failure = *m4n_last_error();
+}
+
+int m4n_decider_status(const m4n_decider *decider) {
+  const impl *d = (const impl *)decider;
+  return d->failure.status ? m4n_set_error(&d->failure) : M4N_OK;
+}
+
 void m4n_decider_finish(m4n_decider *decider) {
   impl *d = impl_of(decider);
   const uint8_t *action = d->coming.action;
@@ -272,6 +288,7 @@ void m4n_decider_finish(m4n_decider *decider) {
       count_miss(d);
     }
   }
+  look_at(d, served_by ? &d->fallback : &d->policy);
   d->seen.n = d->coming.n;
   d->seen.row = d->coming.row;
   d->seen.action = action;

@@ -42,12 +42,16 @@ typedef struct m4n_decider {
 int m4n_decider_open(m4n_decider **decider, const char *name, const m4n_policy_setup *setup,
                      const char *fallback, int decide_ms);
 bool m4n_decider_wants_advice(const m4n_decider *decider);
+const char *
+m4n_decider_about(const m4n_decider *decider); /* how the policy was made; "" if it does not say */
 void m4n_decider_begin(m4n_decider *decider, int32_t slot, int64_t episode, uint64_t seed);
 /* `advice` NULL where the row has none. At most `setup->slots` rows a round. */
 void m4n_decider_add(m4n_decider *decider, int32_t row, int32_t slot, double reward, const uint8_t *obs,
                      const uint8_t *advice);
 void m4n_decider_start(m4n_decider *decider);
 void m4n_decider_finish(m4n_decider *decider);
+/* The first failure of a policy whose answers were taken: then they are worthless, and so is the run. */
+int m4n_decider_status(const m4n_decider *decider);
 void m4n_decider_close(m4n_decider *decider); /* waits for a decision that is still going on */
 
 #ifdef __cplusplus

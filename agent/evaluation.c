@@ -34,6 +34,7 @@ static m4n_serve_options serve_options(const m4n_evaluation *e) {
                              .events = e->folder.events,
                              .scenario = s->resolved,
                              .title = "episodes",
+                             .models = &e->models.known,
                              .pool = e->pool};
 }
 
@@ -50,10 +51,16 @@ static int check_policies(const m4n_evaluation *e) {
 // The folder comes after all that may be refused.
 int m4n_evaluation_open(m4n_evaluation *e, const m4n_evaluation_options *options) {
   *e = (m4n_evaluation){.o = *options};
+  const m4n_scenario *s = options->scenario;
   int status = m4n_pool_open(&e->pool, options->threads);
+  if (!status)
+    status =
+        m4n_models_open(&e->models, s, options->folder ? options->folder->path : s->folder, options->device);
   if (!status) status = check_policies(e);
   if (!status) status = open_loop(e);
-  if (!status) status = m4n_run_folder_open(&e->folder, options->out, options->scenario);
+  if (!status && options->folder) e->folder = *options->folder;
+  if (!status && !options->folder)
+    status = m4n_run_folder_open(&e->folder, options->out, s, M4N_FOLDER_REPLACE);
   if (!status) status = open_serve(e);
   if (status) m4n_evaluation_close(e, status);
   return status;
@@ -99,7 +106,8 @@ int m4n_evaluation_close(m4n_evaluation *e, int status) {
     m4n_log(M4N_LOG_WARN, "%lld of %lld episodes are recorded in %s (mamba4net report reads them)",
             (long long)stats.finished, (long long)stats.planned, e->folder.path);
   }
-  m4n_run_folder_close(&e->folder, stats.finished > 0);
+  if (!e->o.folder) m4n_run_folder_close(&e->folder, stats.finished > 0);
+  m4n_models_close(&e->models);
   if (e->pool) m4n_pool_close(e->pool);
   return status ? m4n_set_error(&why) : M4N_OK;
 }

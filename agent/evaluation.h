@@ -10,6 +10,7 @@
 #define M4N_AGENT_EVALUATION_H
 
 #include "agent/loop.h"
+#include "agent/models.h"
 #include "agent/run_folder.h"
 #include "agent/scenario.h"
 #include "agent/serve.h"
@@ -26,6 +27,10 @@ typedef struct m4n_evaluation_options {
   const char *out;      /* NULL: under runs/ */
   int threads;          /* 0: one a processor */
   bool json;            /* summary.json on standard output in place of the table */
+  const char *device;   /* where models run: "cpu", "cuda", "auto" */
+  /* A training's folder, open, whose models play; it is written into and stays the caller's. NULL: `out` is opened, and
+   * models lie beside the scenario. */
+  const m4n_run_folder *folder;
   m4n_simulator
       *simulator; /* plays here, and what does not fit it is refused at once; NULL: whoever connects */
 } m4n_evaluation_options;
@@ -35,6 +40,7 @@ typedef struct m4n_evaluation {
   m4n_pool *pool;
   m4n_loop loop;
   m4n_serve *serve;
+  m4n_models models;
   m4n_run_folder folder;
   int64_t start_ns;
 } m4n_evaluation;

@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "agent/commands.h"
+#include "agent/learn/model_policy.h"
 #include "agent/version.h"
 #include "kernels/base/log.h"
 #include "kernels/base/status.h"
@@ -15,6 +16,7 @@ static const struct {
   int (*run)(int argc, char **argv);
 } commands[] = {
     {"run", "evaluate policies on a scenario: simulator and agent in one process", m4n_cmd_run},
+    {"train", "learn from simulators: teacher, student, and how good they are", m4n_cmd_train},
     {"serve", "the agent alone: answers simulators over a socket", m4n_cmd_serve},
     {"sim", "the simulator alone: plays a scenario against an agent", m4n_cmd_sim},
     {"trace", "look at, convert, generate and fit throughput traces", m4n_cmd_trace},
@@ -84,6 +86,7 @@ static int run(int argc, char **argv) {
 
 int main(int argc, char **argv) {
   catch_signals();
+  m4n_model_policies_register();
   int status = run(argc, argv);
   if (status) fprintf(stderr, "mamba4net: %s\n", m4n_error_message());
   m4n_log_close();

@@ -109,6 +109,12 @@ int m4n_options_seed(uint64_t *seed, const char *text) {
   return M4N_OK;
 }
 
+int m4n_options_device(const char **device) {
+  if (!*device) *device = "auto";
+  if (!strcmp(*device, "cpu") || !strcmp(*device, "cuda") || !strcmp(*device, "auto")) return M4N_OK;
+  return m4n_fail(M4N_EARG, "--device: '%.40s' is refused: expected cpu, cuda or auto", *device);
+}
+
 int m4n_options_scenario(m4n_scenario **scenario, const char *path, const m4n_option_list *sets,
                          const char *seed) {
   const char *all[M4N_OPTION_MOST + 1];

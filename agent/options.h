@@ -62,6 +62,11 @@ typedef struct m4n_arguments {
 int m4n_options_read(const m4n_usage *usage, const m4n_option *options, int n_options, int argc, char **argv,
                      m4n_arguments *arguments);
 
+/* Where models run; NULL (not given) becomes "auto", another word than these three is refused. */
+#define M4N_OPTION_DEVICE(into)                                                                              \
+  { "device", "D", "where models run: cpu, cuda or auto (default)", M4N_OPTION_TEXT, into, 0, 0 }
+int m4n_options_device(const char **device);
+
 /* What several commands take: the scenario with its --set and --seed (NULL: none); a seed by itself; the address of
  * --endpoint, else of the scenario (NULL: none), where inproc, which ends at a process, means ipc. */
 int m4n_options_scenario(m4n_scenario **scenario, const char *path, const m4n_option_list *sets,

@@ -17,7 +17,7 @@ bool m4n_plan_take(m4n_plan *plan, m4n_job *job) {
   while (plan->at < plan->parts && plan->taken == plan->part[plan->at].episodes) plan->at++, plan->taken = 0;
   if (plan->at == plan->parts) return false;
   const m4n_plan_part *part = &plan->part[plan->at];
-  *job = (m4n_job){.policy = part->policy, .episode = part->first + plan->taken++};
+  *job = (m4n_job){.number = plan->next++, .policy = part->policy, .episode = part->first + plan->taken++};
   return true;
 }
 

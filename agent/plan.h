@@ -20,6 +20,7 @@ typedef struct m4n_plan_part {
 } m4n_plan_part;
 
 typedef struct m4n_job {
+  int64_t number; /* in the plan's order, from 0 */
   int policy;
   int64_t episode;
   int lost; /* times */
@@ -30,6 +31,7 @@ typedef struct m4n_plan {
   int parts;
   int at;        /* the part that is handed out … */
   int64_t taken; /* … and how many of its episodes were */
+  int64_t next;  /* number of the next job */
   int64_t done, given_up;
   m4n_job *back; /* [slots] jobs that came back; at most as many as lanes, since they go out first */
   int n_back;

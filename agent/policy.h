@@ -27,6 +27,20 @@ extern "C" {
 
 struct m4n_policy_kind;
 
+/* The models that the names "teacher", "student" and "expert" stand for, and how they decide where a name does not say
+ * it (agent/learn/model_policy.h). A policy that is a file takes the student's settings. */
+enum m4n_policy_role { M4N_ROLE_TEACHER, M4N_ROLE_STUDENT, M4N_ROLE_EXPERT, M4N_ROLES };
+
+typedef struct m4n_policy_models {
+  const char *device; /* "cpu", "cuda", "auto"; NULL: cpu */
+  struct m4n_policy_model {
+    const char *checkpoint; /* NULL: there is none */
+    const char *context;    /* "window", "stream" or "reset"; NULL: window */
+    const char *weights;    /* "f32", "bf16" or "int8"; NULL: as the checkpoint has them */
+    double target;          /* the return that it asks for, times the one that its pool reached; 0: 1 */
+  } role[M4N_ROLES];
+} m4n_policy_models;
+
 typedef struct m4n_policy_setup {
   const char *name;                   /* as written by the user: "level-3", "robust-mpc" */
   const struct m4n_policy_kind *kind; /* what the name stands for; set by m4n_policy_open, like the name */
@@ -34,6 +48,7 @@ typedef struct m4n_policy_setup {
   int slots;                          /* lanes that may be live at once */
   uint64_t seed;                      /* of what is drawn when the policy is opened: initial weights */
   m4n_pool *pool;                     /* may be NULL */
+  const m4n_policy_models *models;    /* needed while it is opened; NULL: none are known */
 } m4n_policy_setup;
 
 /* What an episode draws from (sampled actions) is named by its seed and number, as the reset order stated
@@ -61,11 +76,18 @@ typedef struct m4n_decisions {
   float *distribution; /* [n][choices of the first action component]; NULL: not wanted */
 } m4n_decisions;
 
+/* How what users write is matched with a kind's name. */
+enum m4n_policy_match {
+  M4N_MATCH_NAME,     /* "bba" */
+  M4N_MATCH_NUMBERED, /* "level-": a number follows */
+  M4N_MATCH_MODEL,    /* "student": settings may follow, "student:stream:sample" */
+  M4N_MATCH_FILE      /* ".safetensors": a file's name ends so; settings may follow */
+};
+
 typedef struct m4n_policy_kind {
-  const char
-      *name; /* what users write; "level-" with a number behind it matches by prefix (see `numbered`) */
+  const char *name;
   const char *summary; /* a line for --help */
-  int numbered;        /* 1: name is a prefix that a number follows */
+  int match;           /* enum m4n_policy_match */
   int wants_advice; /* 1: rows must carry the simulator's oracle: a bound, not a policy that could be deployed
                      */
   /* EUNSUPPORTED with the reason if the spec is not one it can serve. */
@@ -73,6 +95,13 @@ typedef struct m4n_policy_kind {
   void (*begin)(void *self, const m4n_start *rows, int n);
   void (*decide)(void *self, const m4n_batch *batch, m4n_decisions *out); /* cannot fail, does not allocate */
   void (*close)(void *self);
+  /* Optional. The first failure since it was opened, with its record (a device that is lost): what it decided from then
+   * on is worthless, and whoever asked it must stop. NULL: it cannot fail. */
+  int (*status)(void *self);
+  /* Optional. How it was made, "distil, labels: teacher": for whatever reports what it did. Lives as long as it does. */
+  const char *(*about)(void *self);
+  /* Optional. Whether the settings in a name are such; EARG with what was expected. */
+  int (*check)(const struct m4n_policy_kind *kind, const char *name);
   const void *detail; /* the kind's own: what tells apart kinds that share their functions (rules/rule.h) */
 } m4n_policy_kind;
 
@@ -81,9 +110,14 @@ typedef struct m4n_policy {
   void *self;
 } m4n_policy;
 
-/* The registry. ENOTFOUND lists the names there are; a numbered one stands there as "level-N". */
+/* The registry: the rules, and what was registered. ENOTFOUND lists the names there are, one that a number follows as
+ * "level-N"; EARG for settings that are none. */
 int m4n_policy_find(const m4n_policy_kind **kind, const char *name);
 const m4n_policy_kind *m4n_policy_at(int index); /* NULL behind the last */
+/* Adds a kind, which must last. For the start of a program, before there are threads. */
+void m4n_policy_register(const m4n_policy_kind *kind);
+/* Where in `name` settings begin, at its ':' (a file's name may hold others); its end where there are none. */
+size_t m4n_policy_settings(const m4n_policy_kind *kind, const char *name);
 
 int m4n_policy_open(m4n_policy *policy, const char *name,
                     const m4n_policy_setup *setup); /* setup->name is ignored */

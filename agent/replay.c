@@ -135,6 +135,7 @@ static int decide(player *p, bool wants_advice, double reward) {
       &(m4n_batch){
           .n = 1, .slot = &slot, .reward = &reward, .obs = p->obs, .advice = wants_advice ? p->advice : NULL},
       &(m4n_decisions){.action = p->action});
+  if (policy->kind->status) M4N_TRY(policy->kind->status(policy->self));
   return same_row(p, "action", p->spec->act, p->spec->n_act, e->action + (size_t)p->step * p->spec->act_size,
                   p->action);
 }
@@ -174,8 +175,8 @@ static int replay_episode(player *p, bool fallback) {
 
 // ---- the whole log
 
-static int open_policies(player *p) {
-  const m4n_policy_setup setup = {.spec = p->spec, .slots = 1, .seed = p->header->seed};
+static int open_policies(player *p, const m4n_policy_models *models) {
+  const m4n_policy_setup setup = {.spec = p->spec, .slots = 1, .seed = p->header->seed, .models = models};
   p->policy = calloc((size_t)p->header->n_policies, sizeof *p->policy);
   if (!p->policy) return m4n_fail(M4N_ENOMEM, "no memory for the policies");
   for (int i = 0; i < p->header->n_policies; i++)
@@ -183,7 +184,8 @@ static int open_policies(player *p) {
   return M4N_OK;
 }
 
-static int open_player(player *p, const m4n_scenario *scenario, const char *events) {
+static int open_player(player *p, const m4n_scenario *scenario, const m4n_policy_models *models,
+                       const char *events) {
   M4N_TRY(m4n_simulator_world(&p->task, &p->world, scenario));
   p->spec = p->task->spec(p->world);
   p->seed = scenario->seed;
@@ -200,7 +202,7 @@ static int open_player(player *p, const m4n_scenario *scenario, const char *even
   p->info = m4n_arena_alloc(&p->memory, (size_t)p->spec->n_info * sizeof *p->info);
   p->metrics = m4n_arena_alloc(&p->memory, (size_t)p->spec->n_metrics * sizeof *p->metrics);
   if (!p->state || !p->obs || !p->action || !p->advice || !p->info || !p->metrics) return M4N_ENOMEM;
-  return open_policies(p);
+  return open_policies(p, models);
 }
 
 static void close_player(player *p) {
@@ -236,13 +238,13 @@ static int replay_all(player *p, m4n_events_file *file, m4n_replay_counts *count
   return M4N_OK;
 }
 
-int m4n_replay(const char *events, const m4n_scenario *scenario, m4n_replay_counts *counts,
-               const m4n_stop *stop) {
+int m4n_replay(const char *events, const m4n_scenario *scenario, const m4n_policy_models *models,
+               m4n_replay_counts *counts, const m4n_stop *stop) {
   *counts = (m4n_replay_counts){0};
   m4n_events_file *file;
   M4N_TRY(m4n_events_open(&file, events));
   player p = {.header = m4n_events_header_of(file)};
-  int status = open_player(&p, scenario, events);
+  int status = open_player(&p, scenario, models, events);
   if (!status) status = replay_all(&p, file, counts, stop);
   close_player(&p);
   m4n_events_free(file);

@@ -2,11 +2,12 @@
  * action, reward, figure and flag with the record, bit for bit.
  *
  *     m4n_replay_counts counts;
- *     int status = m4n_replay("runs/x/events.bin", scenario, &counts, &m4n_interrupted);   // EDIFFERS: not the same
+ *     int status = m4n_replay("runs/x/events.bin", scenario, &models.known, &counts, &m4n_interrupted);   // EDIFFERS: not the same
  */
 #ifndef M4N_AGENT_REPLAY_H
 #define M4N_AGENT_REPLAY_H
 
+#include "agent/policy.h"
 #include "agent/scenario.h"
 #include "kernels/base/stop.h"
 
@@ -23,8 +24,8 @@ typedef struct m4n_replay_counts {
 
 /* EDIFFERS names the first difference: policy, episode, step, field, both values. What the clock decided (measured
  * delays, which decisions were late) is taken from the record. */
-int m4n_replay(const char *events, const m4n_scenario *scenario, m4n_replay_counts *counts,
-               const m4n_stop *stop);
+int m4n_replay(const char *events, const m4n_scenario *scenario, const m4n_policy_models *models,
+               m4n_replay_counts *counts, const m4n_stop *stop);
 
 #ifdef __cplusplus
 }

@@ -67,7 +67,32 @@ static int make_new(m4n_run_folder *folder, const char *name) {
   return m4n_fail_at(M4N_EIO, path, 0, NULL, "cannot make the folder: %s", strerror(errno));
 }
 
-static int take_old(m4n_run_folder *folder, const char *out) {
+static int refuse(const char *out, const char *why) {
+  return m4n_fail_at(M4N_EARG, out, 0, "--out", "%s", why);
+}
+
+static int check_old(const char *out, int use) {
+  m4n_names names;
+  M4N_TRY(m4n_list_dir(&names, out));
+  bool run = false, training = false;
+  int count = names.count;
+  for (int i = 0; i < count; i++) {
+    run = run || !strcmp(names.name[i], "scenario.yaml");
+    training = training || !strcmp(names.name[i], "stamps");
+  }
+  m4n_names_free(&names);
+  if (!count) return M4N_OK;
+  if (!run)
+    return refuse(
+        out, "is neither empty nor a run's folder (it has no scenario.yaml): nothing is written over it");
+  if (use == M4N_FOLDER_NEW) return refuse(out, "holds a run already: --resume goes on with it");
+  if (use == M4N_FOLDER_REPLACE && training)
+    return refuse(out, "holds a training: nothing is written over it");
+  if (use == M4N_FOLDER_REPLACE) remove_files(out);
+  return M4N_OK;
+}
+
+static int take_old(m4n_run_folder *folder, const char *out, int use) {
   folder->path = strdup(out);
   if (!folder->path) return no_memory();
   if (!m4n_exists(out)) {
@@ -75,19 +100,7 @@ static int take_old(m4n_run_folder *folder, const char *out) {
     folder->made = true;
     return M4N_OK;
   }
-  m4n_names names;
-  if (!m4n_is_dir(out)) return m4n_fail_at(M4N_EARG, out, 0, "--out", "is no folder");
-  M4N_TRY(m4n_list_dir(&names, out));
-  bool run = false;
-  for (int i = 0; i < names.count; i++) run = run || !strcmp(names.name[i], "scenario.yaml");
-  int status = names.count && !run
-                   ? m4n_fail_at(M4N_EARG, out, 0, "--out",
-                                 "is neither empty nor a run's folder (it has no scenario.yaml): "
-                                 "nothing is written over it")
-                   : M4N_OK;
-  m4n_names_free(&names);
-  if (!status) remove_files(out);
-  return status;
+  return m4n_is_dir(out) ? check_old(out, use) : refuse(out, "is no folder");
 }
 
 static int write_scenario(const m4n_run_folder *folder, const m4n_scenario *scenario) {
@@ -97,9 +110,9 @@ static int write_scenario(const m4n_run_folder *folder, const m4n_scenario *scen
   return m4n_writer_commit(&writer);
 }
 
-int m4n_run_folder_open(m4n_run_folder *folder, const char *out, const m4n_scenario *scenario) {
+int m4n_run_folder_open(m4n_run_folder *folder, const char *out, const m4n_scenario *scenario, int use) {
   *folder = (m4n_run_folder){0};
-  int status = out ? take_old(folder, out) : make_new(folder, scenario->name);
+  int status = out ? take_old(folder, out, use) : make_new(folder, scenario->name);
   if (status) {
     forget(folder);
     return status;
@@ -110,7 +123,7 @@ int m4n_run_folder_open(m4n_run_folder *folder, const char *out, const m4n_scena
   if (!folder->scenario || !folder->events || !folder->log) status = no_memory();
   if (!status) status = write_scenario(folder, scenario);
   if (!status) status = m4n_log_open(folder->log);
-  if (status) m4n_run_folder_close(folder, false);
+  if (status) m4n_run_folder_close(folder, use == M4N_FOLDER_KEEP);
   return status;
 }
 

@@ -6,6 +6,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "agent/policy.h"
 #include "agent/scenario_keys.h"
 #include "agent/scenario_yaml.h"
 #include "agent/version.h"
@@ -61,6 +62,18 @@ static char *absolute(const char *folder, const char *text) {
 }
 
 // ---- what the file says
+
+// A value, or a list's; the texts live as long as the document.
+static int values_of(m4n_yaml *yaml, const yaml_node_t *node, const char *value[MAX_ITEMS]) {
+  if (node->type == YAML_SCALAR_NODE) {
+    value[0] = m4n_yaml_text(node);
+    return 1;
+  }
+  const yaml_node_item_t *items = node->data.sequence.items.start;
+  int n = (int)(node->data.sequence.items.top - items);
+  for (int i = 0; i < n; i++) value[i] = m4n_yaml_text(m4n_yaml_node(yaml, items[i]));
+  return n;
+}
 
 static int check_value(m4n_yaml *yaml, const m4n_key *key, const yaml_node_t *node) {
   long line = m4n_yaml_line(node);
@@ -127,15 +140,34 @@ static int check_section(m4n_yaml *yaml, const yaml_node_t *section, const char 
 
 // ---- paths in place
 
-// Sets a key to the absolute forms of its n paths, or of one that is no list (-1); a word stays what it is, and in
-// place of a list means none.
+static bool holds_path(const m4n_key *key) {
+  return key->type == M4N_KEY_PATH || key->type == M4N_KEY_PATHS || key->type == M4N_KEY_POLICY ||
+         key->type == M4N_KEY_POLICIES;
+}
+
+// A path from `folder`, or a policy that is a file there; other policies are what they are.
+static char *settled(const m4n_key *key, const char *folder, const char *text) {
+  if (key->type == M4N_KEY_PATH || key->type == M4N_KEY_PATHS) return absolute(folder, text);
+  const m4n_policy_kind *kind;
+  if (m4n_policy_find(&kind, text) || kind->match != M4N_MATCH_FILE) return strdup(text);
+  size_t size = m4n_policy_settings(kind, text);
+  char *file = strndup(text, size), *path = file ? absolute(folder, file) : NULL;
+  char *whole = path ? malloc(strlen(path) + strlen(text + size) + 1) : NULL;
+  if (whole) sprintf(whole, "%s%s", path, text + size);
+  free(file);
+  free(path);
+  return whole;
+}
+
+// Sets a key to the absolute forms of its n values, or of one that is no list (-1); a word stays what it is, and in
+// place of a list of paths means none.
 static int put_paths(m4n_yaml *yaml, const m4n_key *key, const char *folder, const char *const *text, int n) {
-  bool list = key->type == M4N_KEY_PATHS;
+  bool list = key->most > 0;
   if (n < 0 && m4n_key_is_word(key, text[0])) return m4n_yaml_put(yaml, key->path, text, list ? 0 : -1);
   char *path[MAX_ITEMS];
   int status = M4N_OK, count = n < 0 ? 1 : n;
   for (int i = 0; i < count; i++) {
-    path[i] = absolute(folder, text[i]);
+    path[i] = settled(key, folder, text[i]);
     if (!path[i]) status = no_memory();
   }
   if (!status) status = m4n_yaml_put(yaml, key->path, (const char *const *)path, list ? count : -1);
@@ -143,29 +175,23 @@ static int put_paths(m4n_yaml *yaml, const m4n_key *key, const char *folder, con
   return status;
 }
 
+static int resolve_key(m4n_yaml *yaml, const m4n_key *key, const char *folder) {
+  const yaml_node_t *node = m4n_yaml_find(yaml, key->path);
+  if (!node) return M4N_OK;
+  const yaml_mark_t start = node->start_mark, end = node->end_mark;
+  const char *text[MAX_ITEMS];
+  int n = values_of(yaml, node, text);
+  M4N_TRY(put_paths(yaml, key, folder, text, node->type == YAML_SCALAR_NODE ? -1 : n));
+  yaml_node_t *fresh = m4n_yaml_find(yaml, key->path); // still stands where the file has it
+  fresh->start_mark = start, fresh->end_mark = end;
+  return M4N_OK;
+}
+
 static int resolve_paths(m4n_yaml *yaml, const char *file) {
   char *folder = m4n_path_dir(file);
   int status = folder ? M4N_OK : no_memory();
-  for (int i = 0; i < m4n_n_keys && !status; i++) {
-    const m4n_key *key = &m4n_keys[i];
-    bool path = key->type == M4N_KEY_PATH || key->type == M4N_KEY_PATHS;
-    const yaml_node_t *node = path ? m4n_yaml_find(yaml, key->path) : NULL;
-    if (!node) continue;
-    const yaml_mark_t start = node->start_mark, end = node->end_mark;
-    const char *text[MAX_ITEMS];
-    int n = -1;
-    if (node->type == YAML_SCALAR_NODE) {
-      text[0] = m4n_yaml_text(node);
-    } else {
-      const yaml_node_item_t *items = node->data.sequence.items.start;
-      n = (int)(node->data.sequence.items.top - items);
-      for (int k = 0; k < n; k++) text[k] = m4n_yaml_text(m4n_yaml_node(yaml, items[k]));
-    }
-    status = put_paths(yaml, key, folder, text, n);
-    if (status) break;
-    yaml_node_t *fresh = m4n_yaml_find(yaml, key->path); // still stands where the file has it
-    fresh->start_mark = start, fresh->end_mark = end;
-  }
+  for (int i = 0; i < m4n_n_keys && !status; i++)
+    if (holds_path(&m4n_keys[i])) status = resolve_key(yaml, &m4n_keys[i], folder);
   free(folder);
   return status;
 }
@@ -201,8 +227,8 @@ static int apply_set(m4n_yaml *yaml, const char *set) {
     m4n_key_list(text, known, sizeof known);
     return m4n_fail_at(M4N_EARG, from_set, 0, text, "is a section: set one of its keys, %s", known);
   }
-  bool path = key->type == M4N_KEY_PATH || key->type == M4N_KEY_PATHS;
-  if (!key->most || (path && value[0] != '[')) {
+  bool path = holds_path(key), one = !key->most || (key->type == M4N_KEY_PATHS && value[0] != '[');
+  if (one) {
     M4N_TRY(m4n_key_check(key, value, true, from_set, 0));
     return path ? put_paths(yaml, key, "", &value, -1) : m4n_yaml_put(yaml, key->path, &value, -1);
   }
@@ -224,7 +250,15 @@ static int add_defaults(m4n_yaml *yaml, const char *file) {
     const m4n_key *key = &m4n_keys[i];
     if (m4n_yaml_find(yaml, key->path)) continue;
     if (!key->usual) return m4n_fail_at(M4N_EARG, file, 0, key->path, "is missing: %s", key->meaning);
-    M4N_TRY(m4n_yaml_put(yaml, key->path, &key->usual, key->most ? 0 : -1)); // a list's default is empty
+    const char *items[MAX_ITEMS];
+    char text[256];
+    int n = -1;
+    if (key->most) {
+      n = 0;
+      snprintf(text, sizeof text, "%s", key->usual);
+      if (!m4n_key_is_word(key, text)) split(text, items, MAX_ITEMS, &n);
+    }
+    M4N_TRY(m4n_yaml_put(yaml, key->path, n < 0 ? &key->usual : items, n));
   }
   return M4N_OK;
 }
@@ -278,6 +312,15 @@ static int check_together(const check *c) {
     if (says(c, "abr.video.sizes", "none"))
       return blame(c, "abr.video.sizes", "is missing: what is streamed");
   }
+  if (items_of(c, "collect.shares") && items_of(c, "collect.shares") != items_of(c, "collect.policies"))
+    return blame(c, "collect.shares", "expected as many shares as collect.policies has policies");
+  if (says(c, "label.by", "oracle") && says(c, "collect.advice", "no"))
+    return blame(c, "label.by", "oracle: set collect.advice to yes, so that the log keeps its answers");
+  if (!says(c, "label.by", "expert") && !says(c, "label.expert", "expert"))
+    return blame(c, "label.expert", "is only read with label.by: expert");
+  if (says(c, "label.by", "none") && !says(c, "distil.on_policy.share", "0"))
+    return blame(c, "distil.on_policy.share",
+                 "needs somebody who labels what the student plays: label.by is none");
   if (!says(c, "abr.qoe.kind", "hd") && items_of(c, "abr.qoe.utility"))
     return blame(c, "abr.qoe.utility", "is only read with kind: hd");
   if (!says(c, "evaluate.delay.kind", "fixed") && !says(c, "evaluate.delay.ms", "0"))
@@ -320,10 +363,13 @@ int m4n_scenario_parse(m4n_scenario **scenario, const char *path, const char *te
     const char front[] = "# A scenario with every key written out, by mamba4net %s%s%s.\n%s";
     size_t room = sizeof front + strlen(resolved) + 64;
     char *copy = m4n_arena_alloc(&l->memory, room);
+    char *folder = m4n_path_dir(path);
     l->scenario.path = m4n_arena_strdup(&l->memory, path);
+    l->scenario.folder = folder ? m4n_arena_strdup(&l->memory, folder) : NULL;
+    free(folder);
     l->scenario.resolved = copy;
     if (copy) snprintf(copy, room, front, m4n_version, *m4n_commit ? ", commit " : "", m4n_commit, resolved);
-    if (!copy || !l->scenario.path) status = no_memory();
+    if (!copy || !l->scenario.path || !l->scenario.folder) status = no_memory();
   }
   free(resolved);
   if (status && l) m4n_scenario_free(&l->scenario);
@@ -337,6 +383,22 @@ int m4n_scenario_load(m4n_scenario **scenario, const char *path, const char *con
   int status =
       m4n_scenario_parse(scenario, path, map.data ? (const char *)map.data : "", map.size, sets, n_sets);
   m4n_map_close(&map);
+  return status;
+}
+
+int m4n_scenario_each(const m4n_scenario *scenario, const char *prefix,
+                      int (*see)(void *self, const m4n_key *key, const char *const *value, int n),
+                      void *self) {
+  m4n_yaml yaml;
+  M4N_TRY(m4n_yaml_parse(&yaml, scenario->path, scenario->resolved, strlen(scenario->resolved)));
+  int status = M4N_OK;
+  for (int i = 0; i < m4n_n_keys && !status; i++) {
+    const char *value[MAX_ITEMS];
+    if (strncmp(m4n_keys[i].path, prefix, strlen(prefix))) continue;
+    int n = values_of(&yaml, m4n_yaml_find(&yaml, m4n_keys[i].path), value);
+    status = see(self, &m4n_keys[i], value, n);
+  }
+  m4n_yaml_close(&yaml);
   return status;
 }
 

@@ -1,14 +1,8 @@
 #include "agent/scenario_keys.h"
 
 #include <cyaml/cyaml.h>
-#include <math.h>
-#include <stdint.h>
-#include <string.h>
 
-#include "agent/policy.h"
 #include "agent/scenario.h"
-#include "kernels/base/status.h"
-#include "kernels/base/text.h"
 #include "traces/throughput/throughput.h"
 
 // ---- the words of choices
@@ -25,6 +19,20 @@ static const cyaml_strval_t sets[] = {
     {"test", M4N_SET_TEST}, {"train", M4N_SET_TRAIN}, {"valid", M4N_SET_VALID}};
 static const cyaml_strval_t delays[] = {
     {"zero", M4N_DELAY_ZERO}, {"fixed", M4N_DELAY_FIXED}, {"measured", M4N_DELAY_MEASURED}};
+static const cyaml_strval_t switches[] = {{"no", 0}, {"yes", 1}};
+static const cyaml_strval_t contexts[] = {{"window", 0}, {"stream", 1}, {"reset", 2}};
+static const cyaml_strval_t weights[] = {{"stored", 0}, {"f32", 1}, {"bf16", 2}, {"int8", 3}};
+static const cyaml_strval_t schedules[] = {{"cosine", M4N_LR_COSINE}, {"constant", M4N_LR_CONSTANT}};
+static const cyaml_strval_t weightings[] = {{"none", M4N_WEIGHT_NONE}, {"advantage", M4N_WEIGHT_ADVANTAGE}};
+static const cyaml_strval_t labellers[] = {{"teacher", M4N_LABEL_TEACHER},
+                                           {"expert", M4N_LABEL_EXPERT},
+                                           {"oracle", M4N_LABEL_ORACLE},
+                                           {"none", M4N_LABEL_NONE}};
+static const cyaml_strval_t presets[] = {{"mini", 0}, {"base", 1}, {"tiny", 2}, {"small", 3}, {"paper", 4}};
+static const cyaml_strval_t reuses[] = {{"slice", 0},    {"head", 1},   {"pca", 2},
+                                        {"spectrum", 3}, {"random", 4}, {"none", 5}};
+static const cyaml_strval_t divergences[] = {
+    {"forward", M4N_DISTIL_FORWARD}, {"reverse", M4N_DISTIL_REVERSE}, {"jsd", M4N_DISTIL_JSD}};
 static const cyaml_strval_t modes[] = {{"async", 0}, {"lockstep", 1}};
 
 // ---- the table
@@ -58,6 +66,57 @@ static const cyaml_strval_t modes[] = {{"async", 0}, {"lockstep", 1}};
     "abr." name ".scale", M4N_KEY_NUMBERS, "[]",                                                             \
         "for start: seeded: [low, high]; rates are multiplied by a draw from there", 0.01, 100,              \
         LIST(abr.set[index].scale, n_scale[index], 2, 2)                                                     \
+  }
+
+// What a model is asked to be when it decides.
+#define DECIDES(name, member)                                                                                \
+  {name ".context", .usual = "window",                                                                       \
+   .meaning =                                                                                                \
+       "what of the past it sees when it decides: the last steps run again (as in training), a state "       \
+       "carried on, or that begun anew every window",                                                        \
+   CHOICE(contexts), AT(member.context)},                                                                    \
+      {name ".weights", .usual = "stored", .meaning = "how its weights are kept when it decides",            \
+       CHOICE(weights), AT(member.weights)},                                                                 \
+  {                                                                                                          \
+    name ".target", M4N_KEY_NUMBER, "1", "asks for so much of the best return that it was trained on", 0.01, \
+        100, AT(member.target)                                                                               \
+  }
+#define FIT(name, member)                                                                                     \
+  {name ".steps", M4N_KEY_INT, "1000", "steps of the optimiser", 1, 1e9, AT(member.steps)},                   \
+      {name ".batch", M4N_KEY_INT, "32", "windows of a step", 1, 4096, AT(member.batch)},                     \
+      {name ".lr", M4N_KEY_NUMBER, "3e-4", "learning rate", 1e-9, 1, AT(member.lr)},                          \
+      {name ".schedule", .usual = "cosine", .meaning = "of the learning rate, behind the warm-up",            \
+       CHOICE(schedules), AT(member.schedule)},                                                               \
+      {name ".warmup",   M4N_KEY_NUMBER, "0.03", "share of the steps in which it rises from 0", 0, 1,         \
+       AT(member.warmup)},                                                                                    \
+      {name ".floor",   M4N_KEY_NUMBER, "0.1", "for schedule: cosine: share of lr at its end", 0, 1,          \
+       AT(member.floor)},                                                                                     \
+      {name ".beta1", M4N_KEY_NUMBER, "0.9", "AdamW's, of the mean", 0, 0.9999, AT(member.beta1)},            \
+      {name ".beta2", M4N_KEY_NUMBER, "0.95", "AdamW's, of the square", 0, 0.99999, AT(member.beta2)},        \
+      {name ".decay", M4N_KEY_NUMBER, "0.01", "weight decay, of matrices", 0, 1, AT(member.decay)},           \
+      {name ".clip", M4N_KEY_NUMBER, "1", "largest norm of a step's gradient", 1e-6, 1e9, AT(member.clip)},   \
+      {name ".ema",                                                                                           \
+       M4N_KEY_NUMBER,                                                                                        \
+       "0.999",                                                                                               \
+       "decay of the averaged weights, which are kept; 0: no average",                                        \
+       0,                                                                                                     \
+       0.999999,                                                                                              \
+       AT(member.ema)},                                                                                       \
+      {name ".log_every",   M4N_KEY_INT, "10", "steps between lines of train.csv", 1, 1e9,                    \
+       AT(member.log_every)},                                                                                 \
+      {name ".save_every",   M4N_KEY_INT, "200", "steps between checkpoints to go on from", 1, 1e9,           \
+       AT(member.save_every)},                                                                                \
+      {name ".valid_every", M4N_KEY_INT, "200", "steps between validations", 1, 1e9, AT(member.valid_every)}, \
+      {name ".valid_episodes",                                                                                \
+       M4N_KEY_INT,                                                                                           \
+       "0",                                                                                                   \
+       "episodes of abr.valid that each plays, the best model being kept; 0: none, the last one is kept",     \
+       0,                                                                                                     \
+       1e6,                                                                                                   \
+       AT(member.valid_episodes)},                                                                            \
+  {                                                                                                           \
+    name ".patience", M4N_KEY_INT, "10", "stops after so many validations without a better one; 0: never",    \
+        0, 1e6, AT(member.patience)                                                                           \
   }
 
 const m4n_key m4n_keys[] = {
@@ -100,6 +159,133 @@ const m4n_key m4n_keys[] = {
     {"abr.first_level", M4N_KEY_INT, "0", "level of the forced first chunk", 0, M4N_ABR_MAX_LEVELS - 1,
      AT(abr.first_level)},
 
+    {"teacher.preset", .usual = "mini", .meaning = "shape of a teacher that is trained here", CHOICE(presets),
+     AT(teacher.preset)},
+    {"teacher.base", M4N_KEY_PATH, "none",
+     "what its training begins with: a checkpoint of ours, or a Hugging Face folder; none: the preset, from "
+     "the seed",
+     .word = "none", AT(teacher.base)},
+    {"teacher.checkpoint", M4N_KEY_PATH, "trained",
+     "a teacher that is done, and is not trained; trained: the one that adapt makes", .word = "trained",
+     AT(teacher.checkpoint)},
+    DECIDES("teacher", teacher),
+    {"teacher.lora.rank", M4N_KEY_INT, "0", "trains adapters of this rank alone; 0: everything", 0, 4096,
+     AT(teacher.lora.rank)},
+    {"teacher.lora.alpha", M4N_KEY_NUMBER, "32", "an adapter counts alpha/rank times", 1e-3, 1e5,
+     AT(teacher.lora.alpha)},
+    {"teacher.lora.dropout", M4N_KEY_NUMBER, "0.05", "of an adapter's input", 0, 0.99,
+     AT(teacher.lora.dropout)},
+    {"teacher.lora.targets", M4N_KEY_TEXTS, "[q_proj, v_proj]", "matrices that have one",
+     LIST(teacher.lora.targets, teacher.lora.n_targets, 1, 16)},
+
+    {"student.preset", .usual = "small", .meaning = "shape of the student", CHOICE(presets),
+     AT(student.preset)},
+    {"student.mamba_layers", M4N_KEY_INT, "preset", "its Mamba blocks", 0, 256, .word = "preset",
+     .number = "-1", AT(student.mamba_layers)},
+    {"student.attention_layers", M4N_KEY_INT, "preset", "its attention blocks, behind them", 0, 256,
+     .word = "preset", .number = "-1", AT(student.attention_layers)},
+    {"student.checkpoint", M4N_KEY_PATH, "trained",
+     "a student that is done, for run, serve and collect; trained: the one that distil makes",
+     .word = "trained", AT(student.checkpoint)},
+    DECIDES("student", student),
+
+    {"expert.checkpoint", M4N_KEY_PATH, "trained",
+     "an expert that is done, and is not trained; trained: the one that the stage makes", .word = "trained",
+     AT(expert.checkpoint)},
+    {"expert.steps", M4N_KEY_INT, "0", "decisions that it is trained on; 0: there is no expert", 0, 1e13,
+     AT(expert.ppo.steps)},
+    {"expert.save_every", M4N_KEY_INT, "50", "updates between states to go on from", 1, 1e9,
+     AT(expert.ppo.save_every)},
+    {"expert.lanes", M4N_KEY_INT, "1024", "episodes played at once", 1, M4N_MAX_LANES, AT(expert.ppo.lanes)},
+    {"expert.horizon", M4N_KEY_INT, "47", "decisions of a lane between updates", 1, 65536,
+     AT(expert.ppo.horizon)},
+    {"expert.width", M4N_KEY_INT, "128", "units of a layer", 1, 4096, AT(expert.ppo.width)},
+    {"expert.layers", M4N_KEY_INT, "3", "layers before the last", 1, 8, AT(expert.ppo.layers)},
+    {"expert.batch", M4N_KEY_INT, "4096", "decisions of a step of the optimiser", 1, 1 << 20,
+     AT(expert.ppo.batch)},
+    {"expert.epochs", M4N_KEY_INT, "3", "passes over what was played", 1, 100, AT(expert.ppo.epochs)},
+    {"expert.lr", M4N_KEY_NUMBER, "5e-4", "learning rate at the beginning", 1e-9, 1, AT(expert.ppo.lr)},
+    {"expert.lr_end", M4N_KEY_NUMBER, "5e-5", "and at the end", 1e-9, 1, AT(expert.ppo.lr_end)},
+    {"expert.entropy", M4N_KEY_NUMBER, "0.08", "weight of the entropy at the beginning", 1e-9, 10,
+     AT(expert.ppo.entropy)},
+    {"expert.entropy_end", M4N_KEY_NUMBER, "5e-4", "and at the end", 1e-9, 10, AT(expert.ppo.entropy_end)},
+    {"expert.gamma", M4N_KEY_NUMBER, "0.99", "discount of rewards", 0, 1, AT(expert.ppo.gamma)},
+    {"expert.lambda", M4N_KEY_NUMBER, "0.95", "of the advantages", 0, 1, AT(expert.ppo.lambda)},
+    {"expert.clip", M4N_KEY_NUMBER, "0.2", "of the ratio of probabilities", 1e-3, 10, AT(expert.ppo.clip)},
+    {"expert.reward_scale", M4N_KEY_NUMBER, "0.2", "a reward counts so much", 1e-9, 1e9,
+     AT(expert.ppo.reward_scale)},
+    {"expert.reward_floor", M4N_KEY_NUMBER, "-20", "and is never below this", -1e9, 1e9,
+     AT(expert.ppo.reward_floor)},
+    {"expert.average", M4N_KEY_NUMBER, "0.999", "decay of the averaged weights, which are kept", 0, 0.999999,
+     AT(expert.ppo.average)},
+
+    {"collect.policies", M4N_KEY_POLICIES, "[]",
+     "whose episodes are the pool; a model's name may say ':sample'",
+     LIST(collect.policies, collect.n_policies, 1, 64)},
+    {"collect.shares", M4N_KEY_NUMBERS, "[]", "how much of it each plays; []: all alike", 0, 1e9,
+     LIST(collect.shares, collect.n_shares, 1, 64)},
+    {"collect.episodes", M4N_KEY_INT, "400", "episodes of the train set, together", 1, 1e9,
+     AT(collect.episodes)},
+    {"collect.together", .usual = "no", .meaning = "yes: policies play the same episodes, else each its own",
+     CHOICE(switches), AT(collect.together)},
+    {"collect.advice", .usual = "no",
+     .meaning = "yes: the simulator's oracle advises on every decision, for label.by: oracle",
+     CHOICE(switches), AT(collect.advice)},
+
+    FIT("adapt", adapt.fit),
+    {"adapt.window", M4N_KEY_INT, "model", "steps of a window; model: the model's", 1, 1024, .word = "model",
+     .number = "0", AT(adapt.window)},
+    {"adapt.rtg_scale", M4N_KEY_NUMBER, "pool",
+     "returns to go are divided by it; pool: by the pool's largest (1000 as published)", 1e-9, 1e9,
+     .word = "pool", .number = "0", AT(adapt.rtg_scale)},
+    {"adapt.weighting", .usual = "none", .meaning = "of decisions: all alike, or by their advantage",
+     CHOICE(weightings), AT(adapt.weighting)},
+
+    {"label.by", .usual = "teacher",
+     .meaning = "whose answers the student learns: the teacher's (the paper's method), a policy's "
+                "(label.expert), the "
+                "offline optimum's (collect.advice), nobody's (the log's actions alone)",
+     CHOICE(labellers), AT(label.by)},
+    {"label.expert", M4N_KEY_POLICY, "expert", "for label.by: expert", .word = "expert", AT(label.expert)},
+    {"label.stride", M4N_KEY_INT, "1", "a labelled window begins at every so manyth step", 1, 1024,
+     AT(label.stride)},
+    {"label.batch", M4N_KEY_INT, "64", "windows of a pass", 1, 4096, AT(label.batch)},
+
+    {"reuse.mode", .usual = "head",
+     .meaning = "how the student begins with its teacher's weights; random and spectrum are controls, none: "
+                "from the seed",
+     CHOICE(reuses), AT(reuse.mode)},
+
+    FIT("distil", distil.fit),
+    {"distil.fresh", M4N_KEY_NUMBER, "3", "learning rate of what weight reuse left new, times lr", 0.001,
+     1000, AT(distil.fit.fresh)},
+    {"distil.task_weight", M4N_KEY_NUMBER, "1", "of the cross-entropy with the log's actions", 0, 1e6,
+     AT(distil.task_weight)},
+    {"distil.label_weight", M4N_KEY_NUMBER, "0.5", "of the divergence from the labels", 0, 1e6,
+     AT(distil.label_weight)},
+    {"distil.divergence", .usual = "forward",
+     .meaning = "from the labels: KL forward or reverse, Jensen-Shannon", CHOICE(divergences),
+     AT(distil.divergence)},
+    {"distil.temperature", M4N_KEY_NUMBER, "2", "both distributions are softened by it", 0.01, 100,
+     AT(distil.temperature)},
+    {"distil.jsd", M4N_KEY_NUMBER, "0.5", "for divergence: jsd: weight of the labels in the mixture", 0.001,
+     0.999, AT(distil.jsd)},
+    {"distil.weighting", .usual = "none", .meaning = "of the cross-entropy: all alike, or by advantage",
+     CHOICE(weightings), AT(distil.weighting)},
+    {"distil.on_policy.share", M4N_KEY_NUMBER, "0",
+     "share of a batch that the student has played itself and the labeller has labelled", 0, 1,
+     AT(distil.on_policy.share)},
+    {"distil.on_policy.weight", M4N_KEY_NUMBER, "1", "of its divergence", 0, 1e6,
+     AT(distil.on_policy.weight)},
+    {"distil.on_policy.every", M4N_KEY_INT, "500", "steps between rounds of playing", 1, 1e9,
+     AT(distil.on_policy.every)},
+    {"distil.on_policy.start", M4N_KEY_INT, "0", "step of the first round", 0, 1e9,
+     AT(distil.on_policy.start)},
+    {"distil.on_policy.episodes", M4N_KEY_INT, "64", "episodes of a round", 1, 1e6,
+     AT(distil.on_policy.episodes)},
+    {"distil.on_policy.keep", M4N_KEY_INT, "4", "rounds that are learned from", 1, 1024,
+     AT(distil.on_policy.keep)},
+
     {"evaluate.policies", M4N_KEY_POLICIES, NULL, "the policies that are compared",
      LIST(evaluate.policies, evaluate.n_policies, 1, 64)},
     {"evaluate.episodes", M4N_KEY_INT, "all",
@@ -138,215 +324,3 @@ const m4n_key m4n_keys[] = {
      AT(bridge.decide_ms)},
 };
 const int m4n_n_keys = (int)(sizeof m4n_keys / sizeof *m4n_keys);
-
-// ---- looking up
-
-const m4n_key *m4n_key_find(const char *path) {
-  for (int i = 0; i < m4n_n_keys; i++)
-    if (!strcmp(m4n_keys[i].path, path)) return &m4n_keys[i];
-  return NULL;
-}
-
-static bool under(const char *path, const char *prefix) {
-  size_t n = strlen(prefix);
-  return !n || (!strncmp(path, prefix, n) && path[n] == '.');
-}
-
-bool m4n_key_is_section(const char *prefix) {
-  for (int i = 0; i < m4n_n_keys; i++)
-    if (under(m4n_keys[i].path, prefix)) return true;
-  return false;
-}
-
-enum { LONGEST = 96 };
-
-// Levenshtein's distance; long texts are never near.
-static int distance(const char *a, const char *b) {
-  size_t n = strlen(a), m = strlen(b);
-  if (n >= LONGEST || m >= LONGEST) return LONGEST;
-  int row[LONGEST];
-  for (size_t j = 0; j <= m; j++) row[j] = (int)j;
-  for (size_t i = 1; i <= n; i++) {
-    int diagonal = row[0];
-    row[0] = (int)i;
-    for (size_t j = 1; j <= m; j++) {
-      int above = row[j], change = diagonal + (a[i - 1] != b[j - 1]);
-      int shift = (row[j - 1] < above ? row[j - 1] : above) + 1;
-      row[j] = change < shift ? change : shift;
-      diagonal = above;
-    }
-  }
-  return row[m];
-}
-
-static const char *last_part(const char *path) {
-  const char *dot = strrchr(path, '.');
-  return dot ? dot + 1 : path;
-}
-
-// A section is a path too: "abr.tset" means "abr.test". Where no path is near, a key of the same last name in
-// another section is what was meant: "abr.rebuffer" means "abr.qoe.rebuffer".
-const char *m4n_key_nearest(const char *path) {
-  static _Thread_local char best[LONGEST];
-  int least = strlen(last_part(path)) > 4 ? 4 : 3;
-  best[0] = 0;
-  for (int i = 0; i < m4n_n_keys; i++) {
-    char candidate[LONGEST];
-    for (size_t n = strlen(m4n_keys[i].path); n; n--) {
-      if (m4n_keys[i].path[n] && m4n_keys[i].path[n] != '.') continue;
-      snprintf(candidate, sizeof candidate, "%.*s", (int)n, m4n_keys[i].path);
-      int d = distance(path, candidate);
-      if (d < least) least = d, memcpy(best, candidate, sizeof best);
-    }
-  }
-  for (int i = 0; i < m4n_n_keys && !best[0]; i++)
-    if (!strcmp(last_part(path), last_part(m4n_keys[i].path)))
-      snprintf(best, sizeof best, "%s", m4n_keys[i].path);
-  return best[0] ? best : NULL;
-}
-
-void m4n_key_list(const char *prefix, char *out, size_t size) {
-  size_t n = 0, skip = *prefix ? strlen(prefix) + 1 : 0;
-  const char *last = "";
-  size_t last_size = 0;
-  out[0] = 0;
-  for (int i = 0; i < m4n_n_keys; i++) {
-    if (!under(m4n_keys[i].path, prefix)) continue;
-    const char *part = m4n_keys[i].path + skip;
-    size_t part_size = strcspn(part, ".");
-    // Keys of a section stand together in the table.
-    if (part_size == last_size && !strncmp(part, last, part_size)) continue;
-    last = part, last_size = part_size;
-    if (n < size) n += (size_t)snprintf(out + n, size - n, "%s%.*s", n ? ", " : "", (int)part_size, part);
-  }
-}
-
-bool m4n_key_is_word(const m4n_key *key, const char *text) {
-  return key->word && !strcmp(key->word, text);
-}
-
-// ---- checking a value
-
-static int refuse(const m4n_key *key, const char *text, const char *file, long line, const char *expected) {
-  return m4n_fail_at(M4N_EARG, file, line, key->path, "'%.60s' is refused: expected %s%s%s%s", text, expected,
-                     key->word ? ", or '" : "", key->word ? key->word : "", key->word ? "'" : "");
-}
-
-static int check_number(const m4n_key *key, const char *text, bool plain, const char *file, long line) {
-  char expected[128];
-  bool whole = key->type == M4N_KEY_INT;
-  snprintf(expected, sizeof expected, "%s from %.10g to %.10g", whole ? "a whole number" : "a number",
-           key->low, key->high);
-  m4n_span span = {text, strlen(text)};
-  double x;
-  int64_t i;
-  // strtod knows hexadecimal numbers, "nan" and "inf"; a scenario does not.
-  bool digits = text[0] && strspn(text, "0123456789+-.eE") == strlen(text);
-  if (!plain || !digits || !m4n_span_double(span, &x) || !isfinite(x) || x < key->low || x > key->high ||
-      (whole && !m4n_span_int64(span, &i)))
-    return refuse(key, text, file, line, expected);
-  return M4N_OK;
-}
-
-static int check_seed(const m4n_key *key, const char *text, bool plain, const char *file, long line) {
-  static const char most[] = "18446744073709551615";
-  size_t n = strlen(text);
-  if (!plain || !n || n > sizeof most - 1 || strspn(text, "0123456789") != n || (n > 1 && text[0] == '0') ||
-      (n == sizeof most - 1 && strcmp(text, most) > 0))
-    return refuse(key, text, file, line, "a whole number from 0 to 18446744073709551615");
-  return M4N_OK;
-}
-
-static int check_choice(const m4n_key *key, const char *text, const char *file, long line) {
-  char expected[256] = "";
-  size_t n = 0;
-  for (int i = 0; i < key->n_choices; i++) {
-    if (!strcmp(key->choice[i].str, text)) return M4N_OK;
-    n += (size_t)snprintf(expected + n, sizeof expected - n, "%s%s",
-                          i == 0 ? "" : (i + 1 == key->n_choices ? " or " : ", "), key->choice[i].str);
-  }
-  return refuse(key, text, file, line, expected);
-}
-
-static int check_policy(const char *text, const m4n_key *key, const char *file, long line) {
-  const m4n_policy_kind *kind;
-  int status = m4n_policy_find(&kind, text);
-  if (!status) return M4N_OK;
-  char reason[sizeof m4n_last_error()->text]; // the record is about to be written again
-  snprintf(reason, sizeof reason, "%s", m4n_last_error()->text);
-  return m4n_fail_at(status, file, line, key->path, "%s", reason);
-}
-
-int m4n_key_check(const m4n_key *key, const char *text, bool plain, const char *file, long line) {
-  if (plain && m4n_key_is_word(key, text)) return M4N_OK;
-  switch (key->type) {
-  case M4N_KEY_INT:
-  case M4N_KEY_NUMBER:
-  case M4N_KEY_NUMBERS:
-    return check_number(key, text, plain, file, line);
-  case M4N_KEY_SEED:
-    return check_seed(key, text, plain, file, line);
-  case M4N_KEY_CHOICE:
-    return check_choice(key, text, file, line);
-  case M4N_KEY_NAME:
-    return text[0] && text[0] != '.' && strlen(text) <= 64 &&
-                   strspn(text, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._-") ==
-                       strlen(text)
-               ? M4N_OK
-               : refuse(key, text, file, line, "1 to 64 letters, digits, '.', '_' or '-'");
-  case M4N_KEY_POLICY:
-  case M4N_KEY_POLICIES:
-    return check_policy(text, key, file, line);
-  default:
-    return text[0] && strlen(text) < 4096 ? M4N_OK
-                                          : refuse(key, text, file, line, "a text of 1 to 4095 bytes");
-  }
-}
-
-// ---- help
-
-static void print_value(FILE *out, const m4n_key *key) {
-  switch (key->type) {
-  case M4N_KEY_CHOICE:
-    for (int i = 0; i < key->n_choices; i++) fprintf(out, "%s%s", i ? ", " : "", key->choice[i].str);
-    break;
-  case M4N_KEY_INT:
-  case M4N_KEY_NUMBER:
-    fprintf(out, "%.10g … %.10g", key->low, key->high);
-    break;
-  case M4N_KEY_NUMBERS:
-    fprintf(out, "list of numbers");
-    break;
-  case M4N_KEY_POLICIES:
-    fprintf(out, "list of policies");
-    break;
-  case M4N_KEY_PATHS:
-    fprintf(out, "path, list of paths");
-    break;
-  default:
-    fputs(key->type == M4N_KEY_NAME     ? "name"
-          : key->type == M4N_KEY_PATH   ? "path"
-          : key->type == M4N_KEY_POLICY ? "policy"
-          : key->type == M4N_KEY_SEED   ? "0 … 2^64-1"
-                                        : "text",
-          out);
-  }
-  if (key->word) fprintf(out, ", %s", key->word);
-}
-
-void m4n_key_print(FILE *out, bool markdown) {
-  if (markdown) fputs("| key | values | default | meaning |\n|---|---|---|---|\n", out);
-  for (int i = 0; i < m4n_n_keys; i++) {
-    const m4n_key *key = &m4n_keys[i];
-    const char *usual = key->usual ? key->usual : "must be given";
-    if (markdown) {
-      fprintf(out, "| `%s` | ", key->path);
-      print_value(out, key);
-      fprintf(out, " | %s | %s |\n", usual, key->meaning);
-    } else {
-      fprintf(out, "%s\n    %s\n    values: ", key->path, key->meaning);
-      print_value(out, key);
-      fprintf(out, "; default: %s\n", usual);
-    }
-  }
-}

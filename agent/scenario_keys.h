@@ -19,7 +19,8 @@ extern "C" {
 
 enum m4n_key_type {
   M4N_KEY_TEXT,
-  M4N_KEY_NAME, /* letters, digits, '.', '_' and '-': becomes part of a folder's name */
+  M4N_KEY_TEXTS, /* a list */
+  M4N_KEY_NAME,  /* letters, digits, '.', '_' and '-': becomes part of a folder's name */
   M4N_KEY_PATH,
   M4N_KEY_PATHS,    /* one or a list of them; always a list once it is read */
   M4N_KEY_POLICY,   /* the name of a policy there is */

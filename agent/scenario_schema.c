@@ -31,8 +31,11 @@ static cyaml_schema_value_t leaf(const m4n_key *key) {
   switch (key->type) {
   case M4N_KEY_SEED:
     return (cyaml_schema_value_t){CYAML_VALUE_UINT(CYAML_FLAG_DEFAULT, uint64_t)};
-  case M4N_KEY_INT:
-    return (cyaml_schema_value_t){CYAML_VALUE_INT(CYAML_FLAG_DEFAULT, int)};
+  case M4N_KEY_INT: {
+    cyaml_schema_value_t value = {CYAML_VALUE_INT(CYAML_FLAG_DEFAULT, int)};
+    value.data_size = (uint32_t)key->size;
+    return value;
+  }
   case M4N_KEY_NUMBER:
     return number;
   case M4N_KEY_CHOICE: {
@@ -42,6 +45,7 @@ static cyaml_schema_value_t leaf(const m4n_key *key) {
     value.data_size = (uint32_t)key->size;
     return value;
   }
+  case M4N_KEY_TEXTS:
   case M4N_KEY_PATHS:
   case M4N_KEY_POLICIES:
     return (cyaml_schema_value_t){CYAML_VALUE_SEQUENCE(list, char *, &text, 0, (uint32_t)key->most)};

@@ -1,5 +1,6 @@
 #include "agent/serve.h"
 
+#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -23,6 +24,8 @@ typedef struct slot {
   m4n_session *session; // NULL: nobody's
   m4n_job job;
   bool has_job;
+  double reward; // sum over the episode so far
+  int64_t steps;
 } slot;
 
 struct m4n_serve {
@@ -86,12 +89,16 @@ static int make_plan(m4n_serve *s, world *w) {
 static int open_policy(m4n_decider **decider, const m4n_serve_options *o, int p, const m4n_spec *spec,
                        int slots) {
   // With a fallback policies decide in threads of their own, and a pool has one caller at a time.
-  const m4n_policy_setup setup = {
-      .spec = spec, .slots = slots, .seed = o->seed, .pool = o->fallback ? NULL : o->pool};
+  const m4n_policy_setup setup = {.spec = spec,
+                                  .slots = slots,
+                                  .seed = o->seed,
+                                  .pool = o->fallback ? NULL : o->pool,
+                                  .models = o->models};
   M4N_TRY(m4n_decider_open(decider, o->policy[p], &setup, o->fallback, o->decide_ms));
-  if (m4n_decider_wants_advice(*decider) && !(spec->capabilities & M4N_CAN_ORACLE))
-    return m4n_fail(M4N_EUNSUPPORTED, "policy '%s' needs advice that a simulator of task '%s' cannot give",
-                    o->policy[p], spec->task);
+  if ((o->advice || m4n_decider_wants_advice(*decider)) && !(spec->capabilities & M4N_CAN_ORACLE))
+    return m4n_fail(M4N_EUNSUPPORTED, "%s%s%s needs advice that a simulator of task '%s' cannot give",
+                    o->advice ? "the log" : "policy '", o->advice ? "" : o->policy[p], o->advice ? "" : "'",
+                    spec->task);
   return M4N_OK;
 }
 
@@ -102,12 +109,18 @@ static int open_policies(m4n_serve *s, world *w) {
 }
 
 static int open_events(m4n_serve *s, const world *w) {
+  const char **about = calloc((size_t)s->o.n_policies, sizeof *about);
+  if (!about) return m4n_fail(M4N_ENOMEM, "no memory for the event log");
+  for (int p = 0; p < s->o.n_policies; p++) about[p] = m4n_decider_about(w->decider[p]);
   const m4n_events_header header = {.spec = w->spec,
                                     .seed = s->o.seed,
                                     .n_policies = s->o.n_policies,
                                     .policy = s->o.policy,
+                                    .about = about,
                                     .scenario = s->o.scenario ? s->o.scenario : ""};
-  return m4n_events_create(&s->events, s->o.events, &header, s->o.slots);
+  int status = m4n_events_create(&s->events, s->o.events, &header, s->o.slots);
+  free(about);
+  return status;
 }
 
 static int open_world(m4n_serve *s, world **out, const m4n_spec *spec) {
@@ -152,12 +165,12 @@ static int find_world(m4n_serve *s, world **out, const m4n_spec *spec) {
 static int give(m4n_serve *s, m4n_server *server, world *w, int32_t index) {
   slot *l = &s->slots[index];
   if (!m4n_plan_take(&w->plan, &l->job)) return M4N_OK;
+  bool advice = s->o.advice || m4n_decider_wants_advice(w->decider[l->job.policy]);
   const m4n_reset order = {.lane = index - l->session->first_slot,
                            .set = s->o.set,
                            .episode = l->job.episode,
                            .seed = s->o.seed,
-                           .options =
-                               m4n_decider_wants_advice(w->decider[l->job.policy]) ? M4N_RESET_ADVICE : 0,
+                           .options = advice ? M4N_RESET_ADVICE : 0,
                            .copy_of = -1};
   l->has_job = true;
   return m4n_server_reset(server, l->session, &order);
@@ -179,6 +192,7 @@ static void lose(m4n_serve *s, world *w, int32_t index) {
     return;
   }
   if (s->events) m4n_events_lost(s->events, index);
+  if (s->o.figure) s->o.figure[l->job.number] = NAN;
   m4n_log(M4N_LOG_WARN, "policy '%s', episode %lld: lost %d times, given up", s->o.policy[l->job.policy],
           (long long)l->job.episode, M4N_PLAN_TRIES);
 }
@@ -266,6 +280,12 @@ static void record_row(m4n_serve *s, const world *w, const m4n_rows *rows, int32
   }
 }
 
+static double figure_of(const world *w, const m4n_rows *rows, int32_t r, const slot *l) {
+  double metric =
+      rows->metrics && w->spec.n_metrics ? rows->metrics[(size_t)r * (size_t)w->spec.n_metrics] : NAN;
+  return isnan(metric) ? l->reward / (double)l->steps : metric;
+}
+
 // A row is what came of its lane's last action; if that ended the episode, the lane gets another.
 static int take_row(m4n_serve *s, m4n_server *server, world *w, const m4n_rows *rows, int32_t r) {
   int32_t index = rows->slot[r];
@@ -276,7 +296,12 @@ static int take_row(m4n_serve *s, m4n_server *server, world *w, const m4n_rows *
     lose(s, w, index);
   } else {
     if (s->events) record_row(s, w, rows, r, l);
-    if (first) m4n_decider_begin(decider, index, l->job.episode, s->o.seed);
+    if (first) {
+      m4n_decider_begin(decider, index, l->job.episode, s->o.seed);
+      l->reward = 0, l->steps = 0;
+    } else {
+      l->reward += rows->reward[r], l->steps++;
+    }
     if (!last) {
       const uint8_t *advice = advice_of(w, rows, r);
       if (advice && s->events) m4n_events_advice(s->events, index, advice);
@@ -284,6 +309,7 @@ static int take_row(m4n_serve *s, m4n_server *server, world *w, const m4n_rows *
       return M4N_OK;
     }
     l->has_job = false;
+    if (s->o.figure) s->o.figure[l->job.number] = figure_of(w, rows, r, l);
     m4n_plan_done(&w->plan);
     if (s->o.title) m4n_progress_at(&s->progress, w->plan.done);
   }
@@ -325,6 +351,7 @@ static int decide(void *self, m4n_server *server, const m4n_rows *rows, m4n_repl
   for (int p = 0; p < s->o.n_policies; p++) m4n_decider_start(w->decider[p]);
   for (int p = 0; p < s->o.n_policies; p++) {
     m4n_decider_finish(w->decider[p]);
+    M4N_TRY(m4n_decider_status(w->decider[p]));
     put_answers(s, w, w->decider[p], rows, replies);
   }
   replies->infer_ns = m4n_now_ns() - start;

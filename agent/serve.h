@@ -15,6 +15,7 @@
 #define M4N_AGENT_SERVE_H
 
 #include "agent/plan.h"
+#include "agent/policy.h"
 #include "agent/scenario.h"
 #include "bridge/server.h"
 #include "kernels/base/pool.h"
@@ -33,6 +34,7 @@ typedef struct m4n_serve_options {
   const m4n_plan_part *part; /* [n_parts] what is played in place of `episodes` of every policy; NULL: that */
   int n_parts;
   uint64_t seed;
+  bool advice;    /* the simulator's oracle advises on every row, for the log */
   int slots;      /* the server's */
   int delay_kind; /* m4n_delay_kind */
   double delay_ms;
@@ -40,8 +42,12 @@ typedef struct m4n_serve_options {
   int decide_ms;
   const char *events;   /* where the event log goes; NULL: nothing is recorded */
   const char *scenario; /* its text, for the log */
-  const char *title;    /* what the progress is called; NULL: none is shown */
+  double *
+      figure; /* [all jobs, in the plan's order] what policies are compared by: the first metric, or the mean reward
+                     of a task without metrics; NAN for an episode that was given up. NULL: not wanted */
+  const char *title; /* what the progress is called; NULL: none is shown */
   m4n_pool *pool;
+  const m4n_policy_models *models; /* what "teacher", "student" and "expert" are; NULL: nothing */
 } m4n_serve_options;
 
 typedef struct m4n_serve_stats {

@@ -12,13 +12,12 @@ int m4n_simulator_world(const m4n_task **task, m4n_world **world, const m4n_scen
   return (*task)->world_open(world, strcmp(scenario->task, "abr") ? NULL : &scenario->abr);
 }
 
-int m4n_simulator_open(m4n_simulator *simulator, const m4n_scenario *scenario, int threads) {
+int m4n_simulator_open(m4n_simulator *simulator, const m4n_scenario *scenario, int lanes, int threads) {
   *simulator = (m4n_simulator){0};
   int status = m4n_simulator_world(&simulator->task, &simulator->world, scenario);
   if (!status) status = m4n_pool_open(&simulator->pool, threads);
   if (!status)
-    status = m4n_vec_open(&simulator->vec, simulator->task, simulator->world, scenario->bridge.lanes,
-                          simulator->pool);
+    status = m4n_vec_open(&simulator->vec, simulator->task, simulator->world, lanes, simulator->pool);
   if (status) m4n_simulator_close(simulator);
   return status;
 }

@@ -1,7 +1,7 @@
 /* A scenario's simulated world with its lanes, ready to play against an agent: what `run` and `sim` share.
  *
  *     m4n_simulator simulator;
- *     M4N_TRY(m4n_simulator_open(&simulator, scenario, threads));
+ *     M4N_TRY(m4n_simulator_open(&simulator, scenario, 64, threads));
  *     int status = m4n_simulator_play(&simulator, scenario, endpoint, NULL, &m4n_interrupted);
  *     m4n_simulator_close(&simulator);
  */
@@ -26,8 +26,8 @@ typedef struct m4n_simulator {
 /* The world that the scenario describes; what its files have wrong is said with file and line. */
 int m4n_simulator_world(const m4n_task **task, m4n_world **world, const m4n_scenario *scenario);
 
-/* threads 0: one a processor. */
-int m4n_simulator_open(m4n_simulator *simulator, const m4n_scenario *scenario, int threads);
+/* `lanes` episodes at once; threads 0: one a processor. */
+int m4n_simulator_open(m4n_simulator *simulator, const m4n_scenario *scenario, int lanes, int threads);
 /* Until the agent has enough (see m4n_client_run). `context` as there. */
 int m4n_simulator_play(m4n_simulator *simulator, const m4n_scenario *scenario, const char *endpoint,
                        void *context, const m4n_stop *stop);

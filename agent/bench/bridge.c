@@ -134,7 +134,7 @@ typedef struct simulator_side {
 static int simulate(void *self) {
   const simulator_side *s = self;
   m4n_simulator simulator;
-  M4N_TRY(m4n_simulator_open(&simulator, s->set->scenario, 1));
+  M4N_TRY(m4n_simulator_open(&simulator, s->set->scenario, s->set->lanes, 1));
   int status = m4n_simulator_play(&simulator, s->set->scenario, s->set->endpoint, s->context, NULL);
   m4n_simulator_close(&simulator);
   return status;

@@ -179,8 +179,9 @@ static double planner_rate(const scene *s, int (*plan)(const m4n_mpc_problem *pr
 static int measure(scene *s) {
   for (int i = 0; m4n_policy_at(i); i++) {
     const m4n_policy_kind *kind = m4n_policy_at(i);
-    if (kind->wants_advice) continue; // the simulator does the work
-    const char *name = kind->numbered ? "level-3" : kind->name;
+    // Of an oracle the simulator does the work; models have a benchmark of their own.
+    if (kind->wants_advice || kind->match >= M4N_MATCH_MODEL) continue;
+    const char *name = kind->match == M4N_MATCH_NUMBERED ? "level-3" : kind->name;
     policy_pass p = {.scene = s};
     M4N_TRY(m4n_policy_open(&p.policy, name, &(m4n_policy_setup){.spec = &s->spec, .slots = LANES}));
     double rate = best_rate(pass_policy, &p);

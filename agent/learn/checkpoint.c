@@ -13,8 +13,22 @@
 #include "kernels/base/status.h"
 #include "kernels/base/text.h"
 
-static const char TASK[] = "task", REWARD[] = "reward", RETURN[] = "return", BASE[] = "base",
-                  ADAPTER[] = "adapter", ABOUT[] = "about";
+static const char TASK[] = "task", REWARD[] = "reward", WORLD[] = "world", RETURN[] = "return",
+                  BASE[] = "base", ADAPTER[] = "adapter", ABOUT[] = "about";
+
+void m4n_condition_world(char world[M4N_WORLD], const m4n_spec *spec) {
+  int levels = 0, one = 0;
+  size_t n = 0;
+  const double *ladder = m4n_spec_constant(spec, M4N_ABR_LADDER, &levels);
+  const double *chunk_s = m4n_spec_constant(spec, M4N_ABR_CHUNK_SECONDS, &one);
+  world[0] = 0;
+  if (ladder && levels <= M4N_ABR_MAX_LEVELS) {
+    n += (size_t)snprintf(world, M4N_WORLD, "ladder");
+    for (int i = 0; i < levels; i++) n += (size_t)snprintf(world + n, M4N_WORLD - n, " %.6g", ladder[i]);
+    n += (size_t)snprintf(world + n, M4N_WORLD - n, " kbit/s");
+  }
+  if (chunk_s && one == 1) snprintf(world + n, M4N_WORLD - n, "%schunks of %.6g s", n ? ", " : "", *chunk_s);
+}
 
 int m4n_condition_check(const m4n_condition *c, const m4n_spec *spec, const char *path) {
   if (!c->task[0])
@@ -26,6 +40,11 @@ int m4n_condition_check(const m4n_condition *c, const m4n_spec *spec, const char
     return m4n_fail_at(M4N_EUNSUPPORTED, path, 0, NULL,
                        "a model trained for the reward '%s', and the simulator pays '%s'", c->reward,
                        spec->reward);
+  char world[M4N_WORLD];
+  m4n_condition_world(world, spec);
+  if (strcmp(c->world, world) != 0)
+    return m4n_fail_at(M4N_EUNSUPPORTED, path, 0, NULL,
+                       "a model trained for '%s', and the simulator has '%s'", c->world, world);
   return M4N_OK;
 }
 
@@ -57,6 +76,7 @@ static int resolve(char to[M4N_PATH], const char *path) {
 int m4n_condition_read(m4n_condition *c, const m4n_safetensors *file, const char *path) {
   M4N_TRY(copy_text(c->task, sizeof c->task, file, path, TASK));
   M4N_TRY(copy_text(c->reward, sizeof c->reward, file, path, REWARD));
+  M4N_TRY(copy_text(c->world, sizeof c->world, file, path, WORLD));
   if (!c->task[0]) return M4N_OK;
   const char *text = m4n_safetensors_metadata(file, RETURN);
   m4n_words words = {{text, text ? strlen(text) : 0}};
@@ -103,13 +123,14 @@ int m4n_checkpoint_format(const m4n_checkpoint *c) {
   return c->base[0] ? M4N_W_BF16 : M4N_W_REAL;
 }
 
-int m4n_condition_metadata(const m4n_condition *c, char text[M4N_CONDITION_TEXT], m4n_metadata to[3]) {
+int m4n_condition_metadata(const m4n_condition *c, char text[M4N_CONDITION_TEXT], m4n_metadata to[4]) {
   if (!c->task[0]) return 0;
   snprintf(text, M4N_CONDITION_TEXT, "%.17g %.17g %.17g %.17g", c->low, c->high, c->scale, c->target);
   to[0] = (m4n_metadata){TASK, c->task};
   to[1] = (m4n_metadata){REWARD, c->reward};
   to[2] = (m4n_metadata){RETURN, text};
-  return 3;
+  to[3] = (m4n_metadata){WORLD, c->world};
+  return 4;
 }
 
 // ---- writing -------------------------------------------------------------------------------------------------------------
@@ -140,7 +161,7 @@ int m4n_checkpoint_save(m4n_checkpoint *c, const m4n_net *net, const m4n_real *v
   if (lora) M4N_TRY(save_adapter(c, net, values));
   char *text = m4n_config_text(&c->config);
   if (!text) return M4N_ENOMEM;
-  m4n_metadata about[7] = {{M4N_CONFIG_KEY, text}};
+  m4n_metadata about[8] = {{M4N_CONFIG_KEY, text}};
   int n = 1 + m4n_condition_metadata(&c->condition, returns, about + 1);
   if (partly) about[n++] = (m4n_metadata){BASE, base};
   if (c->adapter[0]) about[n++] = (m4n_metadata){ADAPTER, lora ? m4n_path_base(c->adapter) : c->adapter};

@@ -19,11 +19,14 @@
 extern "C" {
 #endif
 
+enum { M4N_WORLD = 256 };
+
 /* What a model was trained to be asked for (algorithms.md §4.4): rewards of the pool lie in [low, high], are mapped to
  * [0, 1], and the returns to go divided by `scale`; `target` is the largest of the pool. */
 typedef struct m4n_condition {
   double low, high, scale, target;
   char task[M4N_NAME], reward[64]; /* the spec's; task "": nobody has trained the model yet */
+  char world[M4N_WORLD];           /* what its choices mean, as m4n_condition_world says it */
 } m4n_condition;
 
 /* r' of §4.4: 0 … 1, also for rewards that the pool never saw. */
@@ -36,14 +39,19 @@ static inline double m4n_return_after(const m4n_condition *c, double g, double r
   return g - m4n_reward_unit(c, reward) / c->scale;
 }
 
-/* EUNSUPPORTED with what is different: the model was trained for another task or reward, or not at all. */
+/* The ladder and the seconds of a chunk: "ladder 300 750 1200 kbit/s, chunks of 4 s". A level by its number alone would mean
+ * something else on another ladder. "" for a spec that states neither. */
+void m4n_condition_world(char world[M4N_WORLD], const m4n_spec *spec);
+
+/* EUNSUPPORTED with what is different: the model was trained for another task, reward, ladder or chunk duration, or not
+ * at all. */
 int m4n_condition_check(const m4n_condition *condition, const m4n_spec *spec, const char *path);
 
-/* In a file's metadata; EFORMAT with the key. The second makes up to three entries of it, whose values lie in the condition
+/* In a file's metadata; EFORMAT with the key. The second makes up to four entries of it, whose values lie in the condition
  * and in `text`, and returns how many. */
 int m4n_condition_read(m4n_condition *condition, const m4n_safetensors *file, const char *path);
 enum { M4N_CONDITION_TEXT = 128 };
-int m4n_condition_metadata(const m4n_condition *condition, char text[M4N_CONDITION_TEXT], m4n_metadata to[3]);
+int m4n_condition_metadata(const m4n_condition *condition, char text[M4N_CONDITION_TEXT], m4n_metadata to[4]);
 
 enum { M4N_PATH = 4096, M4N_ABOUT = 256 };
 

@@ -194,7 +194,7 @@ int m4n_labels_write(const char *path, const m4n_labels_about *about, const uint
   snprintf(pool, sizeof pool, "%016" PRIx64, about->pool);
   snprintf(teacher, sizeof teacher, "%016" PRIx64, about->teacher);
   snprintf(content, sizeof content, "%016" PRIx64, (uint64_t)XXH3_64bits(values, (size_t)n * sizeof *values));
-  m4n_metadata metadata[10] = {{KIND, m4n_labeller_name(about->labeller)},
+  m4n_metadata metadata[11] = {{KIND, m4n_labeller_name(about->labeller)},
                                {BY, about->by},
                                {WINDOW, window},
                                {LEVELS, levels},

@@ -98,6 +98,15 @@ static const char *policy_name(m4n_report *r, int folder, const char *policy) {
   return m4n_text_clean(&r->arena, name);
 }
 
+// A checkpoint is called by its file's name alone where no other has the same.
+static const char *short_name(const m4n_events_header *header, int policy) {
+  const char *base = m4n_path_base(header->policy[policy]);
+  if (!strstr(base, ".safetensors")) return header->policy[policy];
+  for (int i = 0; i < header->n_policies; i++)
+    if (i != policy && !strcmp(m4n_path_base(header->policy[i]), base)) return header->policy[policy];
+  return base;
+}
+
 static int add_policies(m4n_report *r, int folder, const m4n_events_header *header) {
   size_t n = (size_t)r->n_policies + (size_t)header->n_policies;
   m4n_report_policy *policy = realloc(r->policy, (n + 1) * sizeof *policy);
@@ -105,8 +114,11 @@ static int add_policies(m4n_report *r, int folder, const m4n_events_header *head
   r->policy = policy;
   for (int i = 0; i < header->n_policies; i++) {
     m4n_report_policy *p = &policy[r->n_policies++];
-    *p = (m4n_report_policy){.folder = folder, .index = i, .name = policy_name(r, folder, header->policy[i])};
-    if (!p->name) return no_memory();
+    *p = (m4n_report_policy){.folder = folder,
+                             .index = i,
+                             .name = policy_name(r, folder, short_name(header, i)),
+                             .about = m4n_text_clean(&r->arena, header->about[i])};
+    if (!p->name || !p->about) return no_memory();
     p->bound = !strcmp(header->policy[i], "oracle");
   }
   return M4N_OK;

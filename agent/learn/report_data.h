@@ -44,11 +44,11 @@ typedef struct m4n_report_cell {
 } m4n_report_cell;
 
 typedef struct m4n_report_policy {
-  const char *name;
-  int folder, index;  /* where it comes from */
-  int episodes, lost; /* ended and lost */
-  int64_t fallbacks;  /* decisions that the fallback made */
-  bool bound;         /* an oracle: it uses what no policy can know */
+  const char *name, *about; /* about: how it was made, "" where nobody says */
+  int folder, index;        /* where it comes from */
+  int episodes, lost;       /* ended and lost */
+  int64_t fallbacks;        /* decisions that the fallback made */
+  bool bound;               /* an oracle: it uses what no policy can know */
   m4n_report_cell cell[M4N_MAX_FIGURES];
 } m4n_report_policy;
 

@@ -139,6 +139,22 @@ static void metrics(const m4n_report *r, FILE *out) {
   fputs("</p>\n", out);
 }
 
+// How models were made: which labels they learned from must not be guessed.
+static void makings(const m4n_report *r, FILE *out) {
+  bool any = false;
+  for (int i = 0; i < r->n_policies; i++) {
+    const m4n_report_policy *p = &r->policy[r->order[i]];
+    if (!p->about[0]) continue;
+    fputs(any ? "<li>" : "<h2>How the models were made</h2>\n<ul>\n<li>", out);
+    any = true;
+    m4n_text_html(out, p->name);
+    fputs(": ", out);
+    m4n_text_html(out, p->about);
+    fputs("</li>\n", out);
+  }
+  if (any) fputs("</ul>\n", out);
+}
+
 static void figures(const m4n_report_plot *plots, int n, FILE *out) {
   for (int i = 0; i < n; i++) {
     const m4n_report_plot *plot = &plots[i];
@@ -249,6 +265,7 @@ int m4n_report_html(const m4n_report *r, const char *path, const m4n_report_plot
   warnings(r, out);
   findings(r, out);
   metrics(r, out);
+  makings(r, out);
   figures(plots, n_plots, out);
   pairs(r, out);
   lost(r, out);

@@ -49,6 +49,7 @@ static json_t *policies(const m4n_report *r) {
     json_t *policy = json_pack("{ss si si sI so}", "name", p->name, "episodes", p->episodes, "lost", p->lost,
                                "fallback_decisions", (json_int_t)p->fallbacks, "metrics", metrics(r, p));
     if (p->bound) policy = set(policy, "bound", json_true());
+    if (p->about[0]) policy = set(policy, "about", json_string(p->about));
     out = append(out, policy);
   }
   return out;

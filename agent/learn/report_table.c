@@ -144,6 +144,13 @@ void m4n_report_table(const m4n_report *r, FILE *out) {
   put_rows(r, out);
   char text[1024];
   bool any = false;
+  for (int i = 0; i < r->n_policies; i++) {
+    const m4n_report_policy *p = &r->policy[r->order[i]];
+    if (!p->about[0]) continue;
+    fprintf(out, "%s  %s: %s\n", any ? "" : "\nhow the models were made:\n", p->name, p->about);
+    any = true;
+  }
+  any = false;
   for (int i = 0; i < r->n_pairs; i++) {
     const m4n_report_pair *pair = &r->pair[i];
     if (pair->a != r->best && pair->b != r->best) continue;

@@ -29,6 +29,8 @@ extern "C" {
 #endif
 
 enum {
+  M4N_POLICY_TEXT =
+      4352, /* bytes of a policy's name (a file's, perhaps) or of what is said about it, with the zero */
   M4N_LABEL = 96,          /* bytes of an episode's name, the ending zero included */
   M4N_MAX_POLICIES = 4096, /* of a run */
   M4N_MAX_EPISODE =
@@ -42,6 +44,8 @@ typedef struct m4n_events_header {
   int n_policies;
   const char *const *policy; /* [n_policies] names */
   const char *scenario;      /* the resolved scenario's text, "" where there is none */
+  const char *const
+      *about; /* [n_policies] how each was made, "" where there is nothing to say; NULL: of none */
 } m4n_events_header;
 
 /* An episode of T decisions: the rows a policy saw, what it did, and what came of it. At step t it saw obs[t],

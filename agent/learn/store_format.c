@@ -119,7 +119,10 @@ int m4n_header_put(m4n_bytes *bytes, const m4n_events_header *header) {
   put(&o, &header->seed, 8);
   put_text(&o, header->scenario);
   put_u32(&o, (uint32_t)header->n_policies);
-  for (int i = 0; i < header->n_policies; i++) put_text(&o, header->policy[i]);
+  for (int i = 0; i < header->n_policies; i++) {
+    put_text(&o, header->policy[i]);
+    put_text(&o, header->about ? header->about[i] : "");
+  }
   put_text(&o, spec->task);
   put_text(&o, spec->reward);
   put_u32(&o, spec->capabilities);
@@ -220,24 +223,28 @@ static void get_spec(source *i, m4n_spec *spec) {
     if (!isfinite(spec->value[v]) && !i->bad) i->bad = "the constants";
 }
 
+static const char *get_policy_text(source *i, char *text) {
+  get_text(i, text, i->left < M4N_POLICY_TEXT ? i->left + 1 : M4N_POLICY_TEXT, "the policies");
+  return text;
+}
+
 int m4n_header_get(m4n_events_header *header, char **strings, const uint8_t *content, size_t size) {
   *header = (m4n_events_header){0};
   source i = {content, size, NULL};
   get(&i, &header->seed, 8, "the seed");
 
-  // The list of names and then the texts; every text's length and zero take no more room than it does here.
+  // Two lists and then the texts; every text's length and zero take no more room than it does here.
   const uint8_t *texts = i.at;
-  size_t names = (size_t)M4N_MAX_POLICIES * sizeof(char *);
+  size_t names = 2 * (size_t)M4N_MAX_POLICIES * sizeof(char *);
   *strings = malloc(names + i.left + 1);
   if (!*strings) return m4n_fail(M4N_ENOMEM, "no memory for an event log's header");
-  const char **policy = (const char **)(void *)*strings;
+  const char **policy = (const char **)(void *)*strings, **about = policy + M4N_MAX_POLICIES;
   char *scenario = *strings + names;
   get_text(&i, scenario, i.left + 1 < M4N_MAX_HEADER ? i.left + 1 : M4N_MAX_HEADER, "the scenario");
   header->n_policies = (int)get_u32(&i, M4N_MAX_POLICIES, "the policies");
   for (int p = 0; p < header->n_policies; p++) {
-    char *name = *strings + names + (i.at - texts);
-    get_text(&i, name, i.left < 256 ? i.left + 1 : 256, "the policies");
-    policy[p] = name;
+    policy[p] = get_policy_text(&i, *strings + names + (i.at - texts));
+    about[p] = get_policy_text(&i, *strings + names + (i.at - texts));
   }
   get_spec(&i, &header->spec);
   int status = M4N_OK;
@@ -254,6 +261,7 @@ int m4n_header_get(m4n_events_header *header, char **strings, const uint8_t *con
     return status;
   }
   header->policy = policy;
+  header->about = about;
   header->scenario = scenario;
   return M4N_OK;
 }

@@ -6,7 +6,7 @@
  *     record   char[4] "M4E1"; u32 kind; u64 bytes of content; u64 bytes of frame; u64 XXH3-64 of the content;
  *              u64 XXH3-64 of the 32 bytes before; then the frame: the content, compressed by zstd
  *
- *     HEADER   u64 seed; text scenario; u32 policies, text each; the spec:
+ *     HEADER   u64 seed; text scenario; u32 policies, two texts each (name, about); the spec:
  *              text task; text reward; u32 capabilities;
  *              u32 n, observation fields; u32 n, action components; u32 n, info; u32 n, metrics; u32 n, constants
  *     field    text name; text unit; u32 dtype; u32 rank; i32 shape[rank]; i32 max_rows; f64 low; f64 high; text mask

@@ -215,6 +215,7 @@ static void condition_on(m4n_trajectories *pool, double rtg_scale) {
   *c = (m4n_condition){.low = INFINITY, .high = -INFINITY, .scale = 1};
   memcpy(c->task, pool->spec.task, sizeof c->task);
   memcpy(c->reward, pool->spec.reward, sizeof c->reward);
+  m4n_condition_world(c->world, &pool->spec);
   for (int64_t i = 0; i < pool->steps; i++) {
     if (pool->reward[i] < c->low) c->low = pool->reward[i];
     if (pool->reward[i] > c->high) c->high = pool->reward[i];

@@ -109,8 +109,9 @@ static int resolve(adapter *a, const m4n_policy_setup *setup) {
                     "policy '%s' needs one unmasked action with at most %d choices, task '%s' has another",
                     setup->name, M4N_ABR_MAX_LEVELS, spec->task);
   a->constants.levels = (int)action->high + 1;
-  a->constants.number =
-      setup->kind->numbered ? (int)strtol(setup->name + strlen(setup->kind->name), NULL, 10) : -1;
+  a->constants.number = setup->kind->match == M4N_MATCH_NUMBERED
+                            ? (int)strtol(setup->name + strlen(setup->kind->name), NULL, 10)
+                            : -1;
   a->action = action->offset;
   a->obs_size = spec->obs_size;
   a->act_size = spec->act_size;

@@ -75,8 +75,8 @@ void m4n_rule_close(void *self);
 /* The same for a name that a number follows: "level-" stands for level-0, level-1, … */
 #define M4N_NUMBERED_RULE(NAME, SUMMARY, RULE)                                                               \
   {                                                                                                          \
-    .name = NAME, .summary = SUMMARY, .numbered = 1, .open = m4n_rule_open, .begin = m4n_rule_begin,         \
-    .decide = m4n_rule_decide, .close = m4n_rule_close, .detail = &(RULE)                                    \
+    .name = NAME, .summary = SUMMARY, .match = M4N_MATCH_NUMBERED, .open = m4n_rule_open,                    \
+    .begin = m4n_rule_begin, .decide = m4n_rule_decide, .close = m4n_rule_close, .detail = &(RULE)           \
   }
 
 #ifdef __cplusplus

@@ -220,6 +220,7 @@ TEST(Plan, EveryEpisodeOfEveryPartOnce) {
   m4n_job job;
   for (int i = 0; i < 6; i++) {
     ASSERT_TRUE(m4n_plan_take(&plan, &job));
+    EXPECT_EQ(job.number, i);
     EXPECT_EQ(job.policy, i < 3 ? 1 : 0);
     EXPECT_EQ(job.episode, i < 3 ? i : 7 + i);
     EXPECT_FALSE(m4n_plan_finished(&plan));

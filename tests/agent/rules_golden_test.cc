@@ -176,7 +176,7 @@ void beats_guessing(const std::string &set) {
   for (int i = 0; m4n_policy_at(i); i++) {
     const m4n_policy_kind *kind = m4n_policy_at(i);
     if (kind->wants_advice) continue;
-    std::string name = std::string(kind->name) + (kind->numbered ? "0" : "");
+    std::string name = std::string(kind->name) + (kind->match == M4N_MATCH_NUMBERED ? "0" : "");
     for (const episode &e : play(w, name, [](const m4n_batch &, const m4n_decisions &) {}))
       mean[name] += e.qoe / w.episodes();
     printf("%-24s %-18s %8.4f\n", set.c_str(), name.c_str(), mean[name]);

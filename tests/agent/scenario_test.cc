@@ -108,6 +108,63 @@ TEST(Scenario, ScaleOfSeededStarts) {
   EXPECT_EQ(s->abr.set[M4N_SET_TEST].scale[0], 0);
 }
 
+TEST(Scenario, KeysOfTrainingFillTheStagesOptions) {
+  Loaded s(good +
+           "teacher: {base: models/llama, lora: {rank: 8, targets: [q_proj, k_proj, v_proj]}}\n"
+           "student: {preset: tiny, mamba_layers: 3, checkpoint: done.safetensors, context: stream}\n"
+           "expert: {steps: 10000000000, lr: 1e-3}\n"
+           "collect: {policies: [bba, rate], shares: [2, 1], episodes: 90, advice: yes}\n"
+           "adapt: {steps: 7, schedule: constant, rtg_scale: 1000, weighting: advantage}\n"
+           "label: {by: oracle, stride: 4}\n"
+           "reuse: {mode: random}\n"
+           "distil: {batch: 5, divergence: jsd, jsd: 0.25, fresh: 2, on_policy: {share: 0.5, keep: 2}}\n");
+  ASSERT_EQ(s.status, M4N_OK) << m4n_error_message();
+  EXPECT_EQ(s->teacher.base, here() + "/dir/models/llama");
+  EXPECT_EQ(s->teacher.checkpoint, nullptr) << "trained";
+  EXPECT_EQ(s->teacher.lora.rank, 8);
+  ASSERT_EQ(s->teacher.lora.n_targets, 3);
+  EXPECT_STREQ(s->teacher.lora.targets[1], "k_proj");
+  EXPECT_STREQ(s->student.preset, "tiny");
+  EXPECT_EQ(s->student.mamba_layers, 3);
+  EXPECT_EQ(s->student.attention_layers, -1);
+  EXPECT_EQ(s->student.checkpoint, here() + "/dir/done.safetensors");
+  EXPECT_STREQ(s->student.context, "stream");
+  EXPECT_EQ(s->expert.ppo.steps, 10000000000);
+  EXPECT_EQ(s->expert.ppo.lr, 1e-3);
+  ASSERT_EQ(s->collect.n_shares, 2);
+  EXPECT_EQ(s->collect.shares[0], 2);
+  EXPECT_EQ(s->collect.episodes, 90);
+  EXPECT_TRUE(s->collect.advice);
+  EXPECT_FALSE(s->collect.together);
+  EXPECT_EQ(s->adapt.fit.steps, 7);
+  EXPECT_EQ(s->adapt.fit.schedule, M4N_LR_CONSTANT);
+  EXPECT_EQ(s->adapt.rtg_scale, 1000);
+  EXPECT_EQ(s->adapt.weighting, M4N_WEIGHT_ADVANTAGE);
+  EXPECT_EQ(s->label.by, M4N_LABEL_ORACLE);
+  EXPECT_EQ(s->label.stride, 4);
+  EXPECT_STREQ(s->reuse.mode, "random");
+  EXPECT_EQ(s->distil.fit.batch, 5);
+  EXPECT_EQ(s->distil.fit.steps, 1000) << "adapt's keys are adapt's alone";
+  EXPECT_EQ(s->distil.fit.fresh, 2);
+  EXPECT_EQ(s->distil.divergence, M4N_DISTIL_JSD);
+  EXPECT_EQ(s->distil.jsd, 0.25);
+  EXPECT_EQ(s->distil.on_policy.share, 0.5);
+  EXPECT_EQ(s->distil.on_policy.keep, 2);
+}
+
+TEST(Scenario, DefaultsOfTraining) {
+  Loaded s(good);
+  ASSERT_EQ(s.status, M4N_OK) << m4n_error_message();
+  EXPECT_STREQ(s->teacher.preset, "mini");
+  ASSERT_EQ(s->teacher.lora.n_targets, 2);
+  EXPECT_STREQ(s->teacher.lora.targets[1], "v_proj");
+  EXPECT_EQ(s->collect.n_policies, 0);
+  EXPECT_EQ(s->expert.ppo.steps, 0) << "no expert unless it is asked for";
+  EXPECT_EQ(s->label.expert, nullptr);
+  EXPECT_EQ(s->adapt.rtg_scale, 0);
+  EXPECT_EQ(s->adapt.window, 0);
+}
+
 TEST(Scenario, WordsStandForNumbers) {
   Loaded s(good + "  episodes: all\n",
            {"abr.rtt_ms=trace", "abr.video.chunk_s=video", "bridge.wait_ms=forever"});
@@ -259,10 +316,21 @@ INSTANTIATE_TEST_SUITE_P(
                 "did you mean 'abr.test'?"},
         Refusal{"in the wrong section", "abr:\n  rebuffer: 4\n", nullptr, 2, "abr.rebuffer",
                 "did you mean 'abr.qoe.rebuffer'?"},
-        Refusal{"far from everything", with("hovercraft: eels"), nullptr, 8, "hovercraft",
-                "expected one of name, task, seed, abr, evaluate, bridge"},
+        Refusal{
+            "far from everything", with("hovercraft: eels"), nullptr, 8, "hovercraft",
+            "expected one of name, task, seed, abr, teacher, student, expert, collect, adapt, label, reuse, "
+            "distil, evaluate, bridge"},
         Refusal{"a dotted key", with("abr.noise: 0"), nullptr, 8, "abr.noise", "unknown key"},
-        Refusal{"later stages", with("teacher: {checkpoint: mini}"), nullptr, 8, "teacher", "unknown key"},
+        Refusal{"an unknown preset", with("teacher: {preset: maxi}"), nullptr, 8, "teacher.preset",
+                "mini, base"},
+        Refusal{"shares without policies", with("collect: {policies: [bba, rate], shares: [1]}"), nullptr, 8,
+                "collect.shares", "as many shares"},
+        Refusal{"advice that nobody asked for", with("label: {by: oracle}"), nullptr, 8, "label.by",
+                "collect.advice"},
+        Refusal{"a labeller that nobody asks", with("label: {expert: bba}"), nullptr, 8, "label.expert",
+                "by: expert"},
+        Refusal{"nobody who labels", with("label: {by: none}\ndistil: {on_policy: {share: 0.5}}"), nullptr, 9,
+                "distil.on_policy.share", "who labels"},
         Refusal{"no name", "task: abr\n", nullptr, 0, "name", "is missing"},
         Refusal{"no task", "name: a\n", nullptr, 0, "task", "is missing"},
         Refusal{"no policies", "name: a\ntask: abr\n", nullptr, 0, "evaluate.policies", "is missing"},

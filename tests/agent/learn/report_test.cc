@@ -80,7 +80,7 @@ void write_run(const std::string &folder, const m4n_spec &spec, const std::vecto
                const std::vector<played> &episodes, const char *scenario = "name: 'try'\ntask: plain\n",
                uint64_t seed = 1) {
   mkdir(folder.c_str(), 0777);
-  m4n_events_header header = {spec, seed, (int)policies.size(), policies.data(), scenario};
+  m4n_events_header header = {spec, seed, (int)policies.size(), policies.data(), scenario, nullptr};
   m4n_events *log;
   ASSERT_EQ(m4n_events_create(&log, (folder + "/events.bin").c_str(), &header, 1), M4N_OK)
       << m4n_error_message();

@@ -166,6 +166,7 @@ TEST(Store, GivesBackWhatWasWritten) {
   EXPECT_STREQ(got->scenario, h.header.scenario);
   ASSERT_EQ(got->n_policies, 3);
   for (int i = 0; i < 3; i++) EXPECT_STREQ(got->policy[i], h.header.policy[i]);
+  for (int i = 0; i < 3; i++) EXPECT_STREQ(got->about[i], h.about[(size_t)i]);
   m4n_events_free(file);
   reading r = read_log(path);
   EXPECT_EQ(r.status, M4N_OK);
@@ -445,7 +446,7 @@ TEST(Store, AnEpisodeWithoutEndIsGivenUp) {
   m4n_spec_add_choice(&spec, "which", 2);
   ASSERT_EQ(m4n_spec_layout(&spec), M4N_OK) << m4n_error_message();
   const char *policy = "p";
-  m4n_events_header header = {spec, 1, 1, &policy, ""};
+  m4n_events_header header = {spec, 1, 1, &policy, "", nullptr};
   m4n_events *log;
   ASSERT_EQ(m4n_events_create(&log, path.c_str(), &header, 1), M4N_OK);
   std::vector<uint64_t> obs(spec.obs_size / 8), action(1); // no nodes: little to write, a megabyte to read

@@ -37,12 +37,14 @@ inline m4n_spec toy_spec() {
 
 struct toy_header {
   std::vector<const char *> names = {"good", "bad", "strange"};
+  std::vector<const char *> about = {"", "distil, labels: teacher", "made by hand"};
   m4n_events_header header = {};
   toy_header() {
     header.spec = toy_spec();
     header.seed = 0x1234567890abcdef;
     header.n_policies = (int)names.size();
     header.policy = names.data();
+    header.about = about.data();
     header.scenario = "name: toy\nseed: 1\n";
   }
 };

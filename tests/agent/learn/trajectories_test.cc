@@ -104,6 +104,8 @@ TEST(Trajectories, AskedReturns) {
   m4n_condition c = {};
   c.low = -1, c.high = 3, c.scale = 10, c.target = 0.9;
   strcpy(c.task, "abr"), strcpy(c.reward, "qoe-linear 4.3 1.0");
+  const m4n_spec spec = make_spec();
+  m4n_condition_world(c.world, &spec);
   Pool p;
   M4N_OKAY(open(p, {path}, 0, &c, true));
   for (int e = 0; e < p->n; e++) {
