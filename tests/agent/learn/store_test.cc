@@ -422,19 +422,31 @@ TEST(Store, ReservesNothingOnAClaim) {
 }
 
 TEST(Store, SaysWhatAHeaderCannotHold) {
-  std::string path = m4n_temp_dir() + "/events.bin", name(300, 'p');
+  std::string path = m4n_temp_dir() + "/events.bin", name(M4N_POLICY_TEXT, 'p');
   toy_header h;
   h.names[1] = name.c_str();
   m4n_events *log;
   EXPECT_EQ(m4n_events_create(&log, path.c_str(), &h.header, 1), M4N_EARG);
   EXPECT_NE(strstr(m4n_error_message(), "policies"), nullptr) << m4n_error_message();
   h.names[1] = "short";
+  h.about[1] = name.c_str();
+  EXPECT_EQ(m4n_events_create(&log, path.c_str(), &h.header, 1), M4N_EARG);
+  h.about[1] = "";
   std::string scenario(33 << 20, '#');
   h.header.scenario = scenario.c_str();
   EXPECT_EQ(m4n_events_create(&log, path.c_str(), &h.header, 1), M4N_EARG);
   EXPECT_EQ(access(path.c_str(), F_OK), -1); // nothing half-written
   h.header.scenario = "";
   EXPECT_EQ(m4n_events_create(&log, (path + "/x").c_str(), &h.header, 1), M4N_ENOTFOUND);
+  name.pop_back(); // a checkpoint's path may be this long
+  h.names[1] = h.about[2] = name.c_str();
+  ASSERT_EQ(m4n_events_create(&log, path.c_str(), &h.header, 1), M4N_OK) << m4n_error_message();
+  EXPECT_EQ(m4n_events_close(log), M4N_OK);
+  m4n_events_file *file;
+  ASSERT_EQ(m4n_events_open(&file, path.c_str()), M4N_OK) << m4n_error_message();
+  EXPECT_EQ(m4n_events_header_of(file)->policy[1], name);
+  EXPECT_EQ(m4n_events_header_of(file)->about[2], name);
+  m4n_events_free(file);
 }
 
 // A simulator that never ends its episode must not eat all memory; the others' episodes are recorded all the same.
