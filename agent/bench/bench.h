@@ -15,29 +15,13 @@
 #ifndef M4N_AGENT_BENCH_BENCH_H
 #define M4N_AGENT_BENCH_BENCH_H
 
-#include <stdbool.h>
-
+#include "agent/bench/emit.h"
+#include "agent/bench/kernels.h"
 #include "agent/scenario.h"
 
 #ifdef __cplusplus
 extern "C" {
 #endif
-
-typedef struct m4n_bench_result {
-  const char *bench; /* the group, "policy" */
-  const char *name;  /* "robust-mpc" */
-  double value;
-  const char *unit; /* "decisions/s" */
-  double limit;     /* what the machine can do, in the same unit and the same run; 0: none known */
-} m4n_bench_result;
-
-/* Prints one line on standard output: of a table, or an object
- * {"bench", "name", "value", "unit", "limit", "share"} with null for what is not known. */
-void m4n_bench_emit(const m4n_bench_result *result);
-void m4n_bench_json(bool on); /* off at start */
-
-/* Seconds of a monotonic clock. */
-double m4n_bench_clock(void);
 
 /* The world that is played: abr on the demo data, or on traces and a video of the user's (NULL: demo). `set` is one more
  * override, "bridge.lanes=64"; may be NULL. */

@@ -14,27 +14,29 @@ typedef struct piece {
 
 /* Of `rows` rows, how many pieces there are of each size. */
 typedef struct pieces {
-  int main, main_rows, sixty_four, sixteen;
+  int main, main_rows, sixty_four, sixteen, eight;
 } pieces;
 
 static pieces cut(const m4n_product *p, int rows) {
-  pieces c = {.main_rows = p->rows[M4N_ROWS_MAIN]};
-  c.main = c.main_rows ? rows / c.main_rows : 0; // the plan leaves out pieces that do not give the same bytes
-  rows -= c.main * c.main_rows;
-  c.sixty_four = p->rows[M4N_ROWS_64] ? rows / 64 : 0;
-  c.sixteen = m4n_ceil_div(rows - 64 * c.sixty_four, M4N_PIECE);
+  pieces c = {.main_rows = p->rows[M4N_ROWS_MAIN]}; // sizes of 0 rows are not used
+  if (c.main_rows) c.main = rows / c.main_rows, rows -= c.main * c.main_rows;
+  if (p->rows[M4N_ROWS_64]) c.sixty_four = rows / 64, rows -= c.sixty_four * 64;
+  c.sixteen = rows / M4N_PIECE, rows -= c.sixteen * M4N_PIECE;
+  c.eight = rows > 0 && rows <= p->rows[M4N_ROWS_8];
+  c.sixteen += rows > 0 && !c.eight;
   return c;
 }
 static int count_of(const pieces *c) {
-  return c->main + c->sixty_four + c->sixteen;
+  return c->main + c->sixty_four + c->sixteen + c->eight;
 }
 static piece piece_at(const pieces *c, int rows, int index) {
   if (index < c->main) return (piece){index * c->main_rows, c->main_rows, M4N_ROWS_MAIN};
   index -= c->main;
   int first = c->main * c->main_rows;
   if (index < c->sixty_four) return (piece){first + 64 * index, 64, M4N_ROWS_64};
-  first += 64 * c->sixty_four + M4N_PIECE * (index - c->sixty_four);
-  return (piece){first, m4n_min(M4N_PIECE, rows - first), M4N_ROWS_16};
+  index -= c->sixty_four;
+  first += 64 * c->sixty_four + M4N_PIECE * index;
+  return (piece){first, m4n_min(M4N_PIECE, rows - first), index < c->sixteen ? M4N_ROWS_16 : M4N_ROWS_8};
 }
 
 /* ---- x on its way to the library ------------------------------------------------------------------------------------------------ */
@@ -108,13 +110,11 @@ static void convert_rows(m4n_stream *s, const m4n_cpu_linear *l, const m4n_real 
   m4n_cpu_run(s, m4n_ceil_div(m4n_ceil_div(rows, M4N_PIECE) * M4N_PIECE, c.step), convert_tile, &c);
 }
 
-/* The last rows, fewer than 16, into scratch of the same distance, with zeros below. */
-static void pad_rows(m4n_real *to, const m4n_real *x, int first, int rows, int width, int ld) {
-  for (int i = 0; i < M4N_PIECE; i++)
-    if (first + i < rows)
-      memcpy(to + (size_t)i * ld, x + (size_t)(first + i) * ld, (size_t)width * sizeof *to);
-    else
-      memset(to + (size_t)i * ld, 0, (size_t)width * sizeof *to);
+/* The last rows, fewer than 16, of a dense operand, with zeros below. */
+static void pad_rows(m4n_real *to, const m4n_real *x, int first, int rows, int width) {
+  const size_t n = (size_t)(rows - first) * width, all = (size_t)M4N_PIECE * width;
+  memcpy(to, x + (size_t)first * width, n * sizeof *to);
+  memset(to + n, 0, (all - n) * sizeof *to);
 }
 
 /* ---- products with weights: the forward, and dx ----------------------------------------------------------------------------------- */
@@ -124,100 +124,84 @@ typedef struct multiply {
   const m4n_product *p;
   m4n_real *y;
   const m4n_real *bias;
-  const char *x, *w, *tail;
-  size_t x_size;
-  int x_ld, y_ld, rows, add, back, int8;
+  const char *x, *w, *tail; /* x dense; its last rows where they are not 16 */
+  size_t x_row;             /* bytes */
+  int y_ld, rows, add, back;
   pieces pieces;
 } multiply;
 
-/* The weights of a column as the library takes them; bf16 or int8 that it does not know are expanded behind the thread's
- * result. */
+/* Numbers `from` … of weights in any plain format, as m4n_real. */
+static void expand_row(m4n_real *to, const m4n_cpu_linear *l, const char *w, size_t from, int count) {
+  const m4n_real *real = (const m4n_real *)(const void *)w + from;
+  const uint16_t *half = (const uint16_t *)(const void *)(w + l->at_forward) + from;
+  const int8_t *byte = (const int8_t *)(w + l->at_forward) + from;
+  if (l->linear.shape.format == M4N_W_REAL)
+    memcpy(to, real, (size_t)count * sizeof *to);
+  else if (l->linear.shape.format == M4N_W_BF16)
+    for (int j = 0; j < count; j++) to[j] = m4n_of_bf16(half[j]);
+  else
+    for (int j = 0; j < count; j++) to[j] = byte[j];
+}
+
+/* The weights of a column as the library takes them: as they lie, packed or plain, or a dense copy in scratch. */
 static const void *column_weights(const multiply *a, int column, int width, m4n_real *scratch) {
   const m4n_cpu_linear *l = a->plan;
-  const m4n_linear_shape *n = &l->linear.shape;
-  const int first = column * a->p->column;
-  if (!l->expand) {
-    if (a->p->packed) return a->w + (a->back ? l->at_back : l->at_forward) + (size_t)column * a->p->packed;
-    return a->w + (a->back ? (size_t)first : (size_t)first * n->in) * sizeof(m4n_real);
-  }
-  // Forward: rows [first, first + width) of w, dense. Backward: as many columns of all rows, at the distance of w.
-  const int rows = a->back ? n->out : width, count = a->back ? width : n->in;
-  for (int i = 0; i < rows; i++) {
-    const size_t from = a->back ? (size_t)i * n->in + first : (size_t)(first + i) * n->in;
-    m4n_real *to = scratch + (size_t)i * count;
-    if (n->format == M4N_W_BF16) {
-      const uint16_t *half = (const uint16_t *)(const void *)(a->w + l->at_forward) + from;
-      for (int j = 0; j < count; j++) to[j] = m4n_of_bf16(half[j]);
-    } else {
-      const int8_t *byte = (const int8_t *)(a->w + l->at_forward) + from;
-      for (int j = 0; j < count; j++) to[j] = byte[j];
-    }
-  }
+  const int first = column * a->p->column, in = l->linear.shape.in;
+  if (a->p->packed) return a->w + (a->back ? l->at_back : l->at_forward) + (size_t)column * a->p->packed;
+  if (a->back)
+    for (int i = 0; i < l->linear.shape.out; i++)
+      expand_row(scratch + (size_t)i * width, l, a->w, (size_t)i * in + first, width);
+  else if (l->expand)
+    for (int i = 0; i < width; i++)
+      expand_row(scratch + (size_t)i * in, l, a->w, (size_t)(first + i) * in, in);
+  else
+    return a->w + (size_t)first * in * sizeof(m4n_real);
   return scratch;
 }
 
-/* From a thread's result to y: int8 sums take off the 128 of x and get their scales. */
-static void put_rows(const multiply *a, const void *result, int ld, const piece *rows, int first, int width,
-                     int add) {
+/* From a thread's result to y, with what belongs to a sum: int8 takes off the 128 of x and has scales; then the bias and
+ * the old y. */
+static void put_rows(const multiply *a, const void *result, int ld, const piece *rows, int first, int width) {
+#define PUT(expression)                                                                                      \
+  if (a->add)                                                                                                \
+    for (int c = 0; c < width; c++) y[c] += (expression);                                                    \
+  else                                                                                                       \
+    for (int c = 0; c < width; c++) y[c] = (expression)
+
   const m4n_cpu_linear *l = a->plan;
+  const int int8 = l->linear.shape.format == M4N_W_INT8;
   const m4n_real *scale = (const m4n_real *)(const void *)(a->w + l->at_scale) + first;
   const int32_t *sum = (const int32_t *)(const void *)(a->w + l->at_sum) + first;
   for (int i = 0; i < rows->count; i++) {
-    const m4n_real *real = (const m4n_real *)result + (size_t)i * ld;
-    const int32_t *whole = (const int32_t *)result + (size_t)i * ld;
-    m4n_real *y = a->y + (size_t)(rows->first + i) * a->y_ld + first, value[64];
-    const m4n_real of_row = a->int8 ? l->work->row_scale[rows->first + i] : 1;
-    for (int at = 0; at < width; at += 64) {
-      const int count = m4n_min(64, width - at);
-      for (int c = 0; c < count; c++) {
-        if (l->type == M4N_GEMM_INT8)
-          value[c] = of_row * scale[at + c] * (m4n_real)(whole[at + c] - 128 * sum[at + c]);
-        else
-          value[c] = a->int8 ? of_row * scale[at + c] * real[at + c] : real[at + c];
-      }
-      for (int c = 0; c < count; c++) y[at + c] = add ? y[at + c] + value[c] : value[c];
+    const m4n_real *restrict real = (const m4n_real *)result + (size_t)i * ld;
+    const int32_t *restrict whole = (const int32_t *)result + (size_t)i * ld;
+    m4n_real *restrict y = a->y + (size_t)(rows->first + i) * a->y_ld + first;
+    const m4n_real of_row = int8 ? l->work->row_scale[rows->first + i] : 1;
+    if (l->type == M4N_GEMM_INT8) {
+      PUT(of_row * scale[c] * (m4n_real)(whole[c] - 128 * sum[c]));
+    } else if (int8) {
+      PUT(of_row * scale[c] * real[c]);
+    } else {
+      PUT(real[c]);
     }
+    if (a->bias)
+      for (int c = 0; c < width; c++) y[c] += a->bias[first + c];
   }
-}
-
-/* Rows of y into a thread's result, zeros below: a product that adds begins its sums with them. */
-static void take_rows(const multiply *a, m4n_real *result, int ld, const piece *rows, int first, int width) {
-  for (int i = 0; i < M4N_PIECE; i++) {
-    m4n_real *to = result + (size_t)i * ld;
-    if (i < rows->count)
-      memcpy(to, a->y + (size_t)(rows->first + i) * a->y_ld + first, (size_t)width * sizeof *to);
-    else
-      memset(to, 0, (size_t)width * sizeof *to);
-  }
+#undef PUT
 }
 
 static void multiply_tile(void *self, int index) {
   const multiply *a = self;
   const m4n_product *p = a->p;
   const int column = index % p->columns, first = column * p->column, thread = m4n_pool_thread();
-  const int width = m4n_min(p->column, p->N - first), end = width != p->column;
+  const int width = m4n_min(p->column, p->N - first);
+  const int end = width != p->column && a->plan->type == M4N_GEMM_REAL; // narrow types pad their last column
   const piece rows = piece_at(&a->pieces, a->rows, index / p->columns);
   char *scratch = a->plan->work->tile[thread];
   const void *w = column_weights(a, column, width, (m4n_real *)(void *)(scratch + a->plan->at_weights));
-  // By way of scratch go int8 sums and padded columns, densely, and padded rows.
-  const int padded = rows.count < p->rows[rows.size];
-  const int dense = a->int8 || (end && a->plan->type != M4N_GEMM_REAL);
-  const void *x = padded ? a->tail : a->x + (size_t)rows.first * a->x_ld * a->x_size;
-  if (dense) {
-    m4n_gemm_run(p->gemm[rows.size][0][end], thread, scratch, x, w);
-    put_rows(a, scratch, p->column, &rows, first, width, a->add);
-  } else if (padded) {
-    if (a->add) take_rows(a, (m4n_real *)(void *)scratch, a->y_ld, &rows, first, width);
-    m4n_gemm_run(p->gemm[rows.size][a->add][end], thread, scratch, x, w);
-    put_rows(a, scratch, a->y_ld, &rows, first, width, 0);
-  } else {
-    m4n_gemm_run(p->gemm[rows.size][a->add][end], thread, a->y + (size_t)rows.first * a->y_ld + first, x, w);
-  }
-  if (!a->bias) return;
-  for (int i = 0; i < rows.count; i++) {
-    m4n_real *y = a->y + (size_t)(rows.first + i) * a->y_ld + first;
-    for (int c = 0; c < width; c++) y[c] += a->bias[first + c];
-  }
+  const void *x = rows.count < p->rows[rows.size] ? a->tail : a->x + (size_t)rows.first * a->x_row;
+  m4n_gemm_run(p->gemm[rows.size][end], thread, scratch, x, w);
+  put_rows(a, scratch, end ? width : p->column, &rows, first, width);
 }
 
 /* x is [rows][width] with distance ld: `in` wide and x forward, `out` wide and dy backward. */
@@ -226,14 +210,14 @@ static void run_product(m4n_stream *s, multiply *a, const m4n_real *x, int width
   m4n_cpu_workspace *work = l->work;
   const int last = a->rows / M4N_PIECE * M4N_PIECE;
   a->pieces = cut(a->p, a->rows);
-  a->int8 = l->linear.shape.format == M4N_W_INT8;
-  if (a->back ? l->linear.shape.format == M4N_W_BF16 : l->copy_x) {
+  if (a->back ? l->copy_dy : l->copy_x) {
     convert_rows(s, l, x, a->rows, width, ld);
-    a->x = work->rows, a->x_ld = m4n_padded(l->type, width), a->x_size = m4n_x_size(l->type);
-    a->tail = a->x + (size_t)last * a->x_ld * a->x_size;
+    a->x_row = (size_t)m4n_padded(l->type, width) * m4n_x_size(l->type);
+    a->x = work->rows, a->tail = a->x + (size_t)last * a->x_row;
   } else {
-    a->x = (const char *)x, a->x_ld = ld, a->x_size = sizeof *x, a->tail = work->tail;
-    if (last < a->rows) pad_rows(work->tail, x, last, a->rows, width, ld);
+    a->x_row = (size_t)width * sizeof *x;
+    a->x = (const char *)x, a->tail = work->tail;
+    if (last < a->rows) pad_rows(work->tail, x, last, a->rows, width);
   }
   m4n_cpu_run(s, count_of(&a->pieces) * a->p->columns, multiply_tile, a);
 }
@@ -259,9 +243,19 @@ void M4N_CPU(linear_bwd_x)(m4n_stream *s, m4n_real *dx, const m4n_real *dy, cons
 typedef struct weigh {
   const m4n_cpu_linear *plan;
   m4n_real *dw;
-  const m4n_real *dy, *x, *dy_tail, *x_tail;
-  int rows, x_ld;
+  const m4n_real *dy, *x;
+  int rows;
 } weigh;
+
+/* `rows` rows and `width` columns of x, densely, of which `count` rows exist: x itself or a copy. */
+static const m4n_real *dense_block(m4n_real *copy, const m4n_real *x, int ld, int count, int rows,
+                                   int width) {
+  if (ld == width && count == rows) return x;
+  for (int i = 0; i < count; i++)
+    memcpy(copy + (size_t)i * width, x + (size_t)i * ld, (size_t)width * sizeof *copy);
+  memset(copy + (size_t)count * width, 0, (size_t)(rows - count) * width * sizeof *copy);
+  return copy;
+}
 
 static void weigh_tile(void *self, int index) {
   const weigh *a = self;
@@ -269,35 +263,30 @@ static void weigh_tile(void *self, int index) {
   const m4n_weight_product *p = &a->plan->weight;
   const int o = index / p->tiles_in, i = index % p->tiles_in, thread = m4n_pool_thread();
   const int out = o * p->tile_out, in = i * p->tile_in;
-  const int last_out = out + p->tile_out > n->out, last_in = in + p->tile_in > n->in;
-  m4n_real *dw = a->dw + (size_t)out * n->in + in;
-  int row = 0;
-  for (; row + M4N_SUM_ROWS <= a->rows; row += M4N_SUM_ROWS)
-    m4n_gemm_run(p->gemm[0][last_out][last_in], thread, dw, a->dy + (size_t)row * n->y_ld + out,
-                 a->x + (size_t)row * a->x_ld + in);
-  for (; row + M4N_PIECE <= a->rows; row += M4N_PIECE)
-    m4n_gemm_run(p->gemm[1][last_out][last_in], thread, dw, a->dy + (size_t)row * n->y_ld + out,
-                 a->x + (size_t)row * a->x_ld + in);
-  if (row < a->rows)
-    m4n_gemm_run(p->gemm[1][last_out][last_in], thread, dw, a->dy_tail + out, a->x_tail + in);
+  const int outs = m4n_min(p->tile_out, n->out - out), ins = m4n_min(p->tile_in, n->in - in);
+  char *scratch = a->plan->work->tile[thread];
+  m4n_real *sum = (m4n_real *)(void *)scratch, *dy_copy = (m4n_real *)(void *)(scratch + a->plan->at_weights);
+  m4n_real *x_copy = dy_copy + (size_t)M4N_SUM_ROWS * p->tile_out;
+  memset(sum, 0, (size_t)outs * ins * sizeof *sum);
+  for (int row = 0; row < a->rows;) {
+    const int size = a->rows - row < M4N_SUM_ROWS, rows = size ? M4N_PIECE : M4N_SUM_ROWS;
+    const int count = m4n_min(rows, a->rows - row);
+    const m4n_real *dy = a->dy + (size_t)row * n->y_ld + out, *x = a->x + (size_t)row * n->x_ld + in;
+    m4n_gemm_run(p->gemm[size][outs != p->tile_out][ins != p->tile_in], thread, sum,
+                 dense_block(dy_copy, dy, n->y_ld, count, rows, outs),
+                 dense_block(x_copy, x, n->x_ld, count, rows, ins));
+    row += count;
+  }
+  for (int r = 0; r < outs; r++) {
+    m4n_real *dw = a->dw + (size_t)(out + r) * n->in + in;
+    for (int c = 0; c < ins; c++) dw[c] += sum[(size_t)r * ins + c];
+  }
 }
 
 void M4N_CPU(linear_bwd_w)(m4n_stream *s, m4n_real *dw, const m4n_real *dy, const m4n_real *x,
                            const m4n_linear *plan, int rows) {
   const m4n_cpu_linear *l = (const m4n_cpu_linear *)plan;
-  const m4n_linear_shape *n = &plan->shape;
-  weigh a = {.plan = l, .dw = dw, .dy = dy, .x = x, .rows = rows, .x_ld = n->x_ld};
-  const int last = rows / M4N_PIECE * M4N_PIECE;
-  m4n_real *tail = l->work->tail;
-  if (l->copy_x) { // rows that overlap
-    convert_rows(s, l, x, rows, n->in, n->x_ld);
-    a.x = l->work->rows, a.x_ld = n->in;
-  }
-  a.x_tail = tail, a.dy_tail = tail + (size_t)M4N_PIECE * a.x_ld;
-  if (last < rows) {
-    pad_rows(tail, a.x, last, rows, n->in, a.x_ld);
-    pad_rows(tail + (size_t)M4N_PIECE * a.x_ld, dy, last, rows, n->out, n->y_ld);
-  }
+  weigh a = {.plan = l, .dw = dw, .dy = dy, .x = x, .rows = rows};
   m4n_cpu_run(s, l->weight.tiles_out * l->weight.tiles_in, weigh_tile, &a);
 }
 
@@ -357,7 +346,7 @@ static void pack_forward_tile(void *self, int column) {
   }
   if (rows_of_tile > width) memset(rows + (size_t)width * row, 0, (size_t)(rows_of_tile - width) * row);
   if (!l->expand)
-    m4n_gemm_pack(p->gemm[M4N_ROWS_16][0][width != p->column], thread,
+    m4n_gemm_pack(p->gemm[M4N_ROWS_16][l->type == M4N_GEMM_REAL && width != p->column], thread,
                   a->packed + l->at_forward + (size_t)column * p->packed, rows);
 }
 
@@ -373,7 +362,7 @@ static void pack_back_tile(void *self, int column) {
   memset(rows, 0, (size_t)p->K * row);
   for (int i = 0; i < l->linear.shape.out; i++)
     narrow(rows + (size_t)i * row, l, a->w + (size_t)i * in + first, width, 0);
-  m4n_gemm_pack(p->gemm[M4N_ROWS_16][0][width != p->column], thread,
+  m4n_gemm_pack(p->gemm[M4N_ROWS_16][l->type == M4N_GEMM_REAL && width != p->column], thread,
                 a->packed + l->at_back + (size_t)column * p->packed, rows);
 }
 
