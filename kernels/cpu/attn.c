@@ -1,8 +1,8 @@
 /* Softmax attention, its gradient and its step with a cache (algorithms.md §2.2, §5.7).
  *
  * Queries come in blocks of 32 and keys in tiles of 64, cut at fixed positions; a running maximum and sum make one pass
- * over the keys enough, and nothing of size T² is stored. Tiles are copied into padded buffers (keys transposed), which
- * also makes a ring of cached rows look like any other. */
+ * over the keys enough, and nothing of size T² is stored. Vector lanes are queries: scores lie as [key][query], so that
+ * softmax needs no sum across lanes, and of all operands only the queries are transposed. */
 #include "kernels/cpu/block.h"
 #include "kernels/cpu/cpu.h"
 #include "kernels/cpu/lanes.h"
@@ -19,8 +19,10 @@ typedef struct attention {
   const m4n_cache *cache;
   const int32_t *length, *pos, *slot;
   int blocks; /* of queries */
-  int padded; /* D, rounded up for the block product */
+  int padded; /* D, rounded up to vectors */
 } attention;
+
+/* ---- operands ------------------------------------------------------------------------------------------------------------------------ */
 
 /* Rows of one head: of a batch's array, or of a slot's ring. */
 typedef struct rows {
@@ -31,27 +33,37 @@ static inline const m4n_real *row_of(const rows *x, int position) {
   return x->at + (size_t)(x->ring ? position % x->ring : position) * x->ld;
 }
 
-/* buffer[i][D] = scale·x[first + i], zeros behind D and behind `count`, up to `total` rows. */
-static void copy_rows(m4n_real *buffer, const rows *x, int first, int count, int total, int D, int padded,
-                      m4n_real scale) {
+/* A few rows as a block product takes them: where they lie, or in a padded copy. */
+typedef struct operand {
+  const m4n_real *at;
+  int ld;
+} operand;
+
+/* Rows first … first + count − 1. Copied into `buffer` [KEYS][WIDTH] where the ring turns in between, where D is no
+ * number of whole vectors, or where the product wants `whole` rows in fours: with zeros behind D and count. */
+static operand operand_of(const attention *a, m4n_real *buffer, const rows *x, int first, int count,
+                          int whole) {
+  const int D = a->n.D, padded = a->padded, turns = x->ring && first % x->ring + count > x->ring;
+  if (!turns && D == padded && !(whole && count % M4N_BLOCK_ROWS)) return (operand){row_of(x, first), x->ld};
+  const int total = m4n_round_up(count, M4N_BLOCK_ROWS);
   for (int i = 0; i < total; i++) {
     m4n_real *to = buffer + (size_t)i * padded;
-    const m4n_real *from = row_of(x, i < count ? first + i : first);
-    for (int d = 0; d < padded; d++) to[d] = i < count && d < D ? scale * from[d] : 0;
+    if (i < count) memcpy(to, row_of(x, first + i), (size_t)D * sizeof *to);
+    memset(to + (i < count ? D : 0), 0, (size_t)(padded - (i < count ? D : 0)) * sizeof *to);
+  }
+  return (operand){buffer, padded};
+}
+
+/* buffer[d][lane] = scale·x[first + lane][d], zeros in lanes behind `count`. */
+static void transpose(m4n_real *buffer, const rows *x, int first, int count, int lanes, int D,
+                      m4n_real scale) {
+  for (int i = 0; i < lanes; i++) {
+    const m4n_real *from = row_of(x, i < count ? first + i : first), factor = i < count ? scale : 0;
+    for (int d = 0; d < D; d++) buffer[d * lanes + i] = factor * from[d];
   }
 }
 
-/* buffer[d][KEYS] = x[first + j][d], zeros behind `count`. */
-static void copy_transposed(m4n_real *buffer, const rows *x, int first, int count, int D) {
-  for (int j = 0; j < KEYS; j++) {
-    if (j >= count) {
-      for (int d = 0; d < D; d++) buffer[d * KEYS + j] = 0;
-      continue;
-    }
-    const m4n_real *from = row_of(x, first + j);
-    for (int d = 0; d < D; d++) buffer[d * KEYS + j] = from[d];
-  }
-}
+/* ---- scores ---------------------------------------------------------------------------------------------------------------------------- */
 
 /* The keys that the query at position t sees: [from, to). */
 typedef struct span {
@@ -63,59 +75,81 @@ static inline span visible(const m4n_attention *n, int t, int length) {
   return s;
 }
 
-/* Scores of a block against a tile, −∞ where the query must not look. q is scaled already. */
-static void scores(m4n_real *s, const attention *a, const m4n_real *q, const m4n_real *keys, int first_query,
-                   int queries, int first_key, int length) {
-  const int M = m4n_round_up(queries, M4N_BLOCK_ROWS);
-  memset(s, 0, (size_t)M * KEYS * sizeof *s);
-  m4n_block_product(s, KEYS, q, a->padded, 1, keys, KEYS, M, KEYS, a->n.D);
-  for (int i = 0; i < queries; i++) {
-    const span see = visible(&a->n, first_query + i, length);
-    const int from = see.from - first_key, to = see.to - first_key;
-    if (from <= 0 && to >= KEYS) continue;
-    for (int j = 0; j < KEYS; j++) s[i * KEYS + j] = j >= from && j < to ? s[i * KEYS + j] : -INFINITY;
-  }
+/* A block of queries against a tile of keys. */
+typedef struct pair {
+  int first, queries, lanes; /* positions of the queries; lanes are whole vectors */
+  int key, count;            /* positions of the keys */
+  int length;
+} pair;
+
+/* s[key][lane] = k·q, −∞ where the query must not look. q_t is transposed and scaled. */
+static void scores(m4n_real *s, const attention *a, const pair *p, const m4n_real *q_t, const operand *k) {
+  const m4n_attention *n = &a->n;
+  const int M = m4n_round_up(p->count, M4N_BLOCK_ROWS), lanes = p->lanes;
+  m4n_block_product(s, lanes, k->at, k->ld, 1, q_t, lanes, M, lanes, n->D, 0);
+  const int last = p->first + p->queries - 1, end = p->key + p->count;
+  if ((!n->causal || end <= p->first + 1) && (!n->window || p->key > last - n->window)) return;
+  for (int j = 0; j < p->count; j++)
+    for (int i = 0; i < lanes; i++) {
+      const int behind = p->first + i - (p->key + j); // how far the key lies before the query
+      const int sees = (!n->causal || behind >= 0) && (!n->window || behind < n->window);
+      s[j * lanes + i] = sees ? s[j * lanes + i] : -INFINITY;
+    }
 }
 
-/* ---- forward: o_t = Σ_j p_tj v_j, p = softmax(scale·q·k) --------------------------------------------------------------- */
+/* ---- forward: o_t = Σ_j p_tj v_j, p = softmax(scale·q·k) ---------------------------------------------------------------------- */
 
-/* One block of queries at positions first … of one head. Writes o rows with a->n.o_ld, and lse where it is wanted. */
+/* What a block of queries has come to after some tiles. */
+typedef struct running {
+  m4n_real top[QUERIES], sum[QUERIES], value[QUERIES * WIDTH];
+} running;
+
+/* From scores to exp(s − top), under a maximum that may rise: what was summed before shrinks. */
+static void weigh(running *r, m4n_real *s, const pair *p, int padded) {
+  const int lanes = p->lanes;
+  m4n_real top[QUERIES], shrink[QUERIES], sum[QUERIES] = {0};
+  memcpy(top, r->top, sizeof top);
+  for (int j = 0; j < p->count; j++)
+    for (int i = 0; i < lanes; i++) top[i] = s[j * lanes + i] > top[i] ? s[j * lanes + i] : top[i];
+  for (int j = 0; j < p->count; j++)
+    for (int i = 0; i < lanes; i++) {
+      s[j * lanes + i] = m4n_exp(s[j * lanes + i] - top[i]);
+      sum[i] += s[j * lanes + i];
+    }
+  for (int i = 0; i < lanes; i++) {
+    shrink[i] = m4n_exp(r->top[i] - top[i]);
+    r->sum[i] = r->sum[i] * shrink[i] + sum[i], r->top[i] = top[i];
+  }
+  for (int i = 0; i < lanes; i++)
+    for (int d = 0; d < padded; d++) r->value[i * padded + d] *= shrink[i];
+}
+
+/* One block of queries of one head, at positions first …; they are rows q_row … of q. Writes their rows of o, and lse
+ * where it is wanted. */
 static void attend(const attention *a, m4n_real *o, m4n_real *lse, const rows *q, const rows *k,
                    const rows *v, int q_row, int first, int queries, int length) {
-  const int D = a->n.D, padded = a->padded, M = m4n_round_up(queries, M4N_BLOCK_ROWS);
-  m4n_real query[QUERIES * WIDTH], key[WIDTH * KEYS], value[KEYS * WIDTH], p[QUERIES * KEYS],
-      sum_v[QUERIES * WIDTH];
-  m4n_real top[QUERIES], sum[QUERIES];
-  copy_rows(query, q, q_row, queries, M, D, padded, a->n.scale);
-  memset(sum_v, 0, (size_t)M * padded * sizeof *sum_v);
-  for (int i = 0; i < QUERIES; i++) top[i] = (m4n_real)-1e30, sum[i] = 0;
+  const int D = a->n.D, padded = a->padded;
+  pair p = {.first = first, .queries = queries, .lanes = m4n_round_up(queries, M4N_VECTOR), .length = length};
+  m4n_real q_t[WIDTH * QUERIES], s[KEYS * QUERIES], k_copy[KEYS * WIDTH], v_copy[KEYS * WIDTH];
+  running r;
+  transpose(q_t, q, q_row, queries, p.lanes, D, a->n.scale);
+  memset(r.value, 0, (size_t)p.lanes * padded * sizeof *r.value);
+  for (int i = 0; i < p.lanes; i++) r.top[i] = (m4n_real)-1e30, r.sum[i] = 0;
 
   const int last = visible(&a->n, first + queries - 1, length).to;
-  for (int at = visible(&a->n, first, length).from / KEYS * KEYS; at < last; at += KEYS) {
-    const int count = m4n_min(KEYS, last - at);
-    // A ring holds only what may be seen; the rows of a tile before that are not touched.
-    const int skip = k->ring ? visible(&a->n, first, length).from - at : 0;
-    copy_transposed(key, k, at, count, D);
-    copy_rows(value, v, at, count, KEYS, D, padded, 1);
-    for (int j = 0; j < skip; j++) memset(value + (size_t)j * padded, 0, (size_t)padded * sizeof *value);
-    scores(p, a, query, key, first, queries, at, length);
-    for (int i = 0; i < queries; i++) {
-      m4n_real *pi = p + i * KEYS, peak = top[i], total;
-      for (int j = 0; j < KEYS; j++) peak = pi[j] > peak ? pi[j] : peak;
-      for (int j = 0; j < KEYS; j++) pi[j] = m4n_exp(pi[j] - peak);
-      M4N_ROW_SUM(total, KEYS, j, pi[j]);
-      // What was summed under the old maximum shrinks.
-      const m4n_real shrink = m4n_exp(top[i] - peak);
-      sum[i] = sum[i] * shrink + total, top[i] = peak;
-      for (int d = 0; d < padded; d++) sum_v[i * padded + d] *= shrink;
-    }
-    m4n_block_product(sum_v, padded, p, KEYS, 1, value, padded, M, padded, KEYS);
+  for (p.key = visible(&a->n, first, length).from / KEYS * KEYS; p.key < last; p.key += KEYS) {
+    p.count = m4n_min(KEYS, last - p.key);
+    const operand keys = operand_of(a, k_copy, k, p.key, p.count, 1),
+                  values = operand_of(a, v_copy, v, p.key, p.count, 0);
+    scores(s, a, &p, q_t, &keys);
+    weigh(&r, s, &p, padded);
+    m4n_block_product(r.value, padded, s, 1, p.lanes, values.at, values.ld, p.lanes, padded, p.count, 1);
   }
   for (int i = 0; i < queries; i++) {
-    const m4n_real scale = sum[i] > 0 ? 1 / sum[i] : 0;
+    const m4n_real scale = r.sum[i] > 0 ? 1 / r.sum[i] : 0;
     m4n_real *to = o + (size_t)i * a->n.o_ld;
-    for (int d = 0; d < D; d++) to[d] = sum_v[i * padded + d] * scale;
-    if (lse) lse[i] = top[i] + (m4n_real)log(sum[i]);
+    for (int d = 0; d < D; d++) to[d] = r.value[i * padded + d] * scale;
+    if (lse) lse[i] = r.top[i] + (m4n_real)log(r.sum[i]);
   }
 }
 
@@ -168,90 +202,84 @@ static void attention_step_tile(void *self, int index) {
 
 /* ---- backward: a tile is a batch and a key/value head with all its query heads --------------------------------------------
  *
- *   p = exp(s − lse);  P̄_tj = ō_t·v_j;  s̄_tj = p_tj (P̄_tj − ō_t·o_t);  v̄_j = Σ p_tj ō_t;
- *   q̄_t = scale Σ_j s̄_tj k_j;  k̄_j = scale Σ_t s̄_tj q_t         (Σ_k p_tk P̄_tk = ō_t·o_t)
+ *   p = exp(s − lse);  P̄_tj = ō_t·v_j;  s̄_tj = scale p_tj (P̄_tj − ō_t·o_t);
+ *   v̄_j = Σ_t p_tj ō_t;  k̄_j = Σ_t s̄_tj q_t;  q̄_t = Σ_j s̄_tj k_j         (Σ_k p_tk P̄_tk = ō_t·o_t)
  */
 
-/* A tile of keys with what flows into it. */
-typedef struct key_tile {
-  m4n_real key_t[WIDTH * KEYS], value_t[WIDTH * KEYS], key[KEYS * WIDTH];
-  m4n_real dk[KEYS * WIDTH], dv[KEYS * WIDTH];
-  int first, count;
-} key_tile;
-
-/* One block of queries of one head against the tile; adds to dk, dv of the tile and to dq in memory. */
-static void attend_back(key_tile *tile, const attention *a, int batch, int head, int first, int queries,
-                        int length) {
-  const m4n_attention *n = &a->n;
-  const int D = n->D, padded = a->padded, M = m4n_round_up(queries, M4N_BLOCK_ROWS);
-  const size_t row = (size_t)batch * n->T;
-  m4n_real query[QUERIES * WIDTH], grad[QUERIES * WIDTH], dq[QUERIES * WIDTH], p[QUERIES * KEYS],
-      dp[QUERIES * KEYS];
-  const rows q = head_rows(a->q, n->q_ld, row, head, D), d_o = head_rows(a->d_o, n->o_ld, row, head, D);
-  copy_rows(query, &q, first, queries, M, D, padded, n->scale);
-  copy_rows(grad, &d_o, first, queries, M, D, padded, 1);
-  scores(p, a, query, tile->key_t, first, queries, tile->first, length);
-  memset(dp, 0, (size_t)M * KEYS * sizeof *dp);
-  m4n_block_product(dp, KEYS, grad, padded, 1, tile->value_t, KEYS, M, KEYS, D);
-  for (int i = 0; i < M; i++) {
-    m4n_real *pi = p + i * KEYS, *si = dp + i * KEYS;
-    if (i >= queries) {
-      memset(pi, 0, KEYS * sizeof *pi), memset(si, 0, KEYS * sizeof *si);
-      continue;
-    }
-    const m4n_real *oi = a->o_saved + (row + first + i) * n->o_ld + (size_t)head * D, *gi = grad + i * padded;
-    const m4n_real lse = a->lse_saved[((size_t)batch * n->H + head) * n->T + first + i];
-    m4n_real along;
-    M4N_ROW_SUM(along, D, d, gi[d] * oi[d]);
-    for (int j = 0; j < KEYS; j++) pi[j] = m4n_exp(pi[j] - lse);
-    for (int j = 0; j < KEYS; j++) si[j] = pi[j] * (si[j] - along);
+/* c[M][D] += a·b into rows of an array; by way of `buffer` where M or D do not fit the block product. */
+static void add_product(m4n_real *c, int ldc, m4n_real *buffer, const attention *n, const m4n_real *a, int ai,
+                        int ak, const operand *b, int M, int K) {
+  const int D = n->n.D, padded = n->padded;
+  if (D == padded && M % M4N_BLOCK_ROWS == 0) {
+    m4n_block_product(c, ldc, a, ai, ak, b->at, b->ld, M, D, K, 1);
+    return;
   }
-  // The queries carry the scale, so k̄ has it; q̄ gets it at the end.
-  m4n_block_product(tile->dv, padded, p, 1, KEYS, grad, padded, KEYS, padded, queries);
-  m4n_block_product(tile->dk, padded, dp, 1, KEYS, query, padded, KEYS, padded, queries);
-  memset(dq, 0, (size_t)M * padded * sizeof *dq);
-  m4n_block_product(dq, padded, dp, KEYS, 1, tile->key, padded, M, padded, KEYS);
+  const int whole = m4n_round_up(M, M4N_BLOCK_ROWS);
+  m4n_block_product(buffer, padded, a, ai, ak, b->at, b->ld, whole, padded, K, 0);
+  for (int i = 0; i < M; i++)
+    for (int d = 0; d < D; d++) c[(size_t)i * ldc + d] += buffer[i * padded + d];
+}
+
+/* One block of queries of one head, against all its keys. */
+static void attend_back(const attention *a, int batch, int head, int first, int queries, int length) {
+  const m4n_attention *n = &a->n;
+  const int D = n->D, kv_head = head * n->Hkv / n->H;
+  const size_t row = (size_t)batch * n->T;
+  pair p = {.first = first, .queries = queries, .lanes = m4n_round_up(queries, M4N_VECTOR), .length = length};
+  const rows q = head_rows(a->q, n->q_ld, row, head, D), d_o = head_rows(a->d_o, n->o_ld, row, head, D);
+  const rows k = head_rows(a->k, n->kv_ld, row, kv_head, D), v = head_rows(a->v, n->kv_ld, row, kv_head, D);
+  m4n_real q_t[WIDTH * QUERIES], do_t[WIDTH * QUERIES], s[KEYS * QUERIES], ds[KEYS * QUERIES];
+  m4n_real q_copy[KEYS * WIDTH], do_copy[KEYS * WIDTH], k_copy[KEYS * WIDTH], v_copy[KEYS * WIDTH];
+  m4n_real buffer[KEYS * WIDTH], lse[QUERIES] = {0}, along[QUERIES] = {0};
+  transpose(q_t, &q, first, queries, p.lanes, D, n->scale);
+  transpose(do_t, &d_o, first, queries, p.lanes, D, 1);
+  const operand q_rows = operand_of(a, q_copy, &q, first, queries, 0);
+  const operand do_rows = operand_of(a, do_copy, &d_o, first, queries, 0);
   for (int i = 0; i < queries; i++) {
-    m4n_real *to = a->dq + (row + first + i) * n->q_ld + (size_t)head * D;
-    for (int d = 0; d < D; d++) to[d] += n->scale * dq[i * padded + d];
+    const m4n_real *o = a->o_saved + (row + first + i) * n->o_ld + (size_t)head * D,
+                   *grad = row_of(&d_o, first + i);
+    M4N_ROW_SUM(along[i], D, d, grad[d] * o[d]);
+    lse[i] = a->lse_saved[((size_t)batch * n->H + head) * n->T + first + i];
+  }
+  const int last = visible(n, first + queries - 1, length).to;
+  for (p.key = visible(n, first, length).from / KEYS * KEYS; p.key < last; p.key += KEYS) {
+    p.count = m4n_min(KEYS, last - p.key);
+    const int M = m4n_round_up(p.count, M4N_BLOCK_ROWS), lanes = p.lanes;
+    const operand keys = operand_of(a, k_copy, &k, p.key, p.count, 1),
+                  values = operand_of(a, v_copy, &v, p.key, p.count, 1);
+    scores(s, a, &p, q_t, &keys);
+    m4n_block_product(ds, lanes, values.at, values.ld, 1, do_t, lanes, M, lanes, D, 0);
+    // Lanes without a query hold anything: no product takes them in.
+    for (int j = 0; j < p.count; j++)
+      for (int i = 0; i < lanes; i++) {
+        const m4n_real weight = m4n_exp(s[j * lanes + i] - lse[i]);
+        s[j * lanes + i] = weight;
+        ds[j * lanes + i] = n->scale * weight * (ds[j * lanes + i] - along[i]);
+      }
+    memset(s + p.count * lanes, 0, (size_t)((M - p.count) * lanes) * sizeof *s);
+    memset(ds + p.count * lanes, 0, (size_t)((M - p.count) * lanes) * sizeof *ds);
+    const size_t to = (row + p.key) * n->kv_ld + (size_t)kv_head * D;
+    add_product(a->dv + to, n->kv_ld, buffer, a, s, lanes, 1, &do_rows, p.count, queries);
+    add_product(a->dk + to, n->kv_ld, buffer, a, ds, lanes, 1, &q_rows, p.count, queries);
+    add_product(a->dq + (row + first) * n->q_ld + (size_t)head * D, n->q_ld, buffer, a, ds, 1, lanes, &keys,
+                queries, p.count);
   }
 }
 
 static void attention_grad_tile(void *self, int index) {
   const attention *a = self;
   const m4n_attention *n = &a->n;
-  const int kv_head = index % n->Hkv, batch = index / n->Hkv, share = n->H / n->Hkv, D = n->D,
-            padded = a->padded;
+  const int kv_head = index % n->Hkv, batch = index / n->Hkv, share = n->H / n->Hkv, D = n->D;
   const int length = a->length ? a->length[batch] : n->T;
-  const size_t row = (size_t)batch * n->T;
-  const rows k = head_rows(a->k, n->kv_ld, row, kv_head, D), v = head_rows(a->v, n->kv_ld, row, kv_head, D);
-  key_tile tile;
-  for (int t = 0; t < n->T; t++) // the query heads of one group lie side by side
-    memset(a->dq + (row + t) * n->q_ld + (size_t)kv_head * share * D, 0, (size_t)share * D * sizeof *a->dq);
-  for (tile.first = 0; tile.first < n->T; tile.first += KEYS) {
-    tile.count = m4n_min(KEYS, n->T - tile.first);
-    const int real =
-        m4n_min(tile.count, length - tile.first) > 0 ? m4n_min(tile.count, length - tile.first) : 0;
-    memset(tile.dk, 0, (size_t)KEYS * padded * sizeof *tile.dk);
-    memset(tile.dv, 0, (size_t)KEYS * padded * sizeof *tile.dv);
-    if (real) {
-      copy_transposed(tile.key_t, &k, tile.first, real, D);
-      copy_transposed(tile.value_t, &v, tile.first, real, D);
-      copy_rows(tile.key, &k, tile.first, real, KEYS, D, padded, 1);
-    }
-    for (int head = kv_head * share; real && head < (kv_head + 1) * share; head++)
-      for (int first = 0; first < length; first += QUERIES) {
-        const int queries = m4n_min(QUERIES, length - first);
-        if (visible(n, first + queries - 1, length).to <= tile.first) continue;
-        if (visible(n, first, length).from >= tile.first + KEYS) continue;
-        attend_back(&tile, a, batch, head, first, queries, length);
-      }
-    for (int j = 0; j < tile.count; j++) {
-      const size_t at = (row + tile.first + j) * n->kv_ld + (size_t)kv_head * D;
-      memcpy(a->dk + at, tile.dk + (size_t)j * padded, (size_t)D * sizeof *a->dk);
-      memcpy(a->dv + at, tile.dv + (size_t)j * padded, (size_t)D * sizeof *a->dv);
-    }
+  for (int t = 0; t < n->T; t++) { // the query heads of one group lie side by side
+    const size_t row = (size_t)batch * n->T + t, kv = row * n->kv_ld + (size_t)kv_head * D;
+    memset(a->dq + row * n->q_ld + (size_t)kv_head * share * D, 0, (size_t)share * D * sizeof *a->dq);
+    memset(a->dk + kv, 0, (size_t)D * sizeof *a->dk);
+    memset(a->dv + kv, 0, (size_t)D * sizeof *a->dv);
   }
+  for (int head = kv_head * share; head < (kv_head + 1) * share; head++)
+    for (int first = 0; first < length; first += QUERIES)
+      attend_back(a, batch, head, first, m4n_min(QUERIES, length - first), length);
 }
 
 /* ---- the ops ------------------------------------------------------------------------------------------------------------- */

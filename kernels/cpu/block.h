@@ -1,4 +1,4 @@
-/* A product of small matrices that lie in cache: c[M][N] += a·b. Attention is made of it.
+/* A product of small matrices that lie in cache: c[M][N] = a·b, or += with `add`. Attention is made of it.
  *
  * a is read as a[i·ai + k·ak], so it may be transposed; b and c are row-major. M is a multiple of 4, N of M4N_VECTOR; the
  * callers' buffers are padded with zeros. Accumulators are of the compilers' vector type, since gcc and clang do not
@@ -25,10 +25,13 @@ typedef m4n_real m4n_vector_at
 /* Four rows and `columns` (1 or 2, a constant where it is called) vectors. */
 static inline __attribute__((always_inline)) void m4n_block_step(m4n_real *c, int ldc, const m4n_real *a,
                                                                  int ai, int ak, const m4n_real *b, int ldb,
-                                                                 int K, const int columns) {
+                                                                 int K, int add, const int columns) {
   m4n_vector sum[M4N_BLOCK_ROWS][2];
   for (int i = 0; i < M4N_BLOCK_ROWS; i++)
-    for (int j = 0; j < columns; j++) sum[i][j] = *(m4n_vector_at *)(c + i * ldc + j * M4N_VECTOR);
+    for (int j = 0; j < columns; j++) {
+      sum[i][j] = (m4n_vector){0};
+      if (add) sum[i][j] = *(m4n_vector_at *)(c + i * ldc + j * M4N_VECTOR);
+    }
   for (int k = 0; k < K; k++) {
     m4n_vector right[2];
     for (int j = 0; j < columns; j++) right[j] = *(const m4n_vector_at *)(b + k * ldb + j * M4N_VECTOR);
@@ -40,12 +43,13 @@ static inline __attribute__((always_inline)) void m4n_block_step(m4n_real *c, in
 }
 
 static inline void m4n_block_product(m4n_real *c, int ldc, const m4n_real *a, int ai, int ak,
-                                     const m4n_real *b, int ldb, int M, int N, int K) {
+                                     const m4n_real *b, int ldb, int M, int N, int K, int add) {
   for (int i = 0; i < M; i += M4N_BLOCK_ROWS) {
     int j = 0;
     for (; j + 2 * M4N_VECTOR <= N; j += 2 * M4N_VECTOR)
-      m4n_block_step(c + i * ldc + j, ldc, a + i * ai, ai, ak, b + j, ldb, K, 2);
-    for (; j < N; j += M4N_VECTOR) m4n_block_step(c + i * ldc + j, ldc, a + i * ai, ai, ak, b + j, ldb, K, 1);
+      m4n_block_step(c + i * ldc + j, ldc, a + i * ai, ai, ak, b + j, ldb, K, add, 2);
+    for (; j < N; j += M4N_VECTOR)
+      m4n_block_step(c + i * ldc + j, ldc, a + i * ai, ai, ak, b + j, ldb, K, add, 1);
   }
 }
 

@@ -101,6 +101,56 @@ static void cpu_free(m4n_backend *backend, void *memory) {
   free(memory);
 }
 
+/* ---- tiles ----------------------------------------------------------------------------------------------------------------------- */
+
+/* The processor's word on numbers below the normal ones: FTZ and DAZ of MXCSR, FZ of FPCR. */
+#if defined(__x86_64__)
+typedef unsigned control;
+static control flush_small(void) {
+  const control before = __builtin_ia32_stmxcsr();
+  __builtin_ia32_ldmxcsr(before | 0x8040);
+  return before;
+}
+static void restore(control before) {
+  __builtin_ia32_ldmxcsr(before);
+}
+#elif defined(__aarch64__)
+typedef uint64_t control;
+static control flush_small(void) {
+  control before;
+  __asm__ volatile("mrs %0, fpcr" : "=r"(before));
+  __asm__ volatile("msr fpcr, %0" : : "r"(before | (control)1 << 24));
+  return before;
+}
+static void restore(control before) {
+  __asm__ volatile("msr fpcr, %0" : : "r"(before));
+}
+#else
+typedef int control;
+static control flush_small(void) {
+  return 0;
+}
+static void restore(control before) {
+  (void)before;
+}
+#endif
+
+typedef struct round_of_tiles {
+  m4n_tile tile;
+  void *self;
+} round_of_tiles;
+
+static void run_tile(void *self, int index) {
+  const round_of_tiles *all = self;
+  const control before = flush_small();
+  all->tile(all->self, index);
+  restore(before);
+}
+
+void m4n_cpu_run(m4n_stream *s, int tiles, m4n_tile tile, void *self) {
+  m4n_pool_run(((m4n_cpu_stream *)s)->pool, tiles, run_tile, &(round_of_tiles){tile, self});
+}
+
 /* ---- streams -------------------------------------------------------------------------------------------------------------------- */
 
 static int cpu_stream_open(m4n_stream **stream, m4n_backend *backend) {

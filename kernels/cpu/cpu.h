@@ -16,10 +16,9 @@ typedef struct m4n_cpu_stream {
 } m4n_cpu_stream;
 
 /* Runs tiles on the stream's threads. A tile's extent must follow from sizes alone, and it writes only what is its own:
- * then any number of threads gives the same bytes. */
-static inline void m4n_cpu_run(m4n_stream *s, int tiles, m4n_tile tile, void *self) {
-  m4n_pool_run(((m4n_cpu_stream *)s)->pool, tiles, tile, self);
-}
+ * then any number of threads gives the same bytes. Numbers too small to be normal are taken as 0 and become 0: they are
+ * a hundred times slower, and gradients are full of them. */
+void m4n_cpu_run(m4n_stream *s, int tiles, m4n_tile tile, void *self);
 
 /* The tables of the variants. */
 extern const m4n_ops m4n_cpu_v2_ops, m4n_cpu_v3_ops, m4n_cpu_v4_ops, m4n_cpu_generic_ops;
