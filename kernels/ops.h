@@ -50,7 +50,7 @@ typedef struct m4n_scan {
   int u_ld, dt_ld, b_ld, c_ld, z_ld, y_ld;
   int softplus; /* 1: Δ = softplus(dt + bias); 0: Δ = dt + bias */
 } m4n_scan;
-enum { M4N_SCAN_STATE = 256, M4N_SCAN_SEGMENT = 16, M4N_SCAN_TILE = 64 };
+enum { M4N_SCAN_STATE = 128, M4N_SCAN_SEGMENT = 16, M4N_SCAN_TILE = 64 };
 
 /* Elements of `saved`, the states at every 16th step, from which the backward recomputes the others. */
 size_t m4n_scan_saved(const m4n_scan *shape);

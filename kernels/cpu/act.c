@@ -12,7 +12,8 @@ typedef struct unary {
 
 #define EACH(e, index, i)                                                                                    \
   M4N_TILE_RANGE(int64_t, begin, end, index, M4N_TILE, (e)->n);                                              \
-  M4N_EACH for (int64_t i = begin; i < end; i++)
+  M4N_EACH                                                                                                   \
+  for (int64_t i = begin; i < end; i++)
 
 static void silu_tile(void *self, int index) {
   unary *a = self;
@@ -107,7 +108,8 @@ static void swiglu_tile(void *self, int index) {
   for (int r = begin; r < end; r++) {
     m4n_real *m = w->m + (size_t)r * w->C;
     const m4n_real *a = w->a + (size_t)r * w->ld, *b = w->b + (size_t)r * w->ld;
-    M4N_EACH for (int c = 0; c < w->C; c++) m[c] = m4n_silu(a[c]) * b[c];
+    M4N_EACH
+    for (int c = 0; c < w->C; c++) m[c] = m4n_silu(a[c]) * b[c];
   }
 }
 
@@ -119,7 +121,8 @@ static void swiglu_grad_tile(void *self, int index) {
     const m4n_real *dm = w->dm + (size_t)r * w->C;
     const m4n_real *a = w->a + (size_t)r * w->ld, *b = w->b + (size_t)r * w->ld;
     m4n_real *da = w->da + (size_t)r * w->ld, *db = w->db + (size_t)r * w->ld;
-    M4N_EACH for (int c = 0; c < w->C; c++) {
+    M4N_EACH
+    for (int c = 0; c < w->C; c++) {
       m4n_real g = m4n_sigmoid(a[c]), ac = a[c], bc = b[c];
       da[c] = dm[c] * bc * (g * (1 + ac * (1 - g)));
       db[c] = dm[c] * (ac * g);

@@ -89,12 +89,12 @@ static void scores(m4n_real *s, const attention *a, const pair *p, const m4n_rea
   m4n_block_product(s, lanes, k->at, k->ld, 1, q_t, lanes, M, lanes, n->D, 0);
   const int last = p->first + p->queries - 1, end = p->key + p->count;
   if ((!n->causal || end <= p->first + 1) && (!n->window || p->key > last - n->window)) return;
-  for (int j = 0; j < p->count; j++)
-    for (int i = 0; i < lanes; i++) {
-      const int behind = p->first + i - (p->key + j); // how far the key lies before the query
-      const int sees = (!n->causal || behind >= 0) && (!n->window || behind < n->window);
-      s[j * lanes + i] = sees ? s[j * lanes + i] : -INFINITY;
-    }
+  for (int j = 0; j < p->count; j++) M4N_EACH
+  for (int i = 0; i < lanes; i++) {
+    const int behind = p->first + i - (p->key + j); // how far the key lies before the query
+    const int sees = (!n->causal || behind >= 0) && (!n->window || behind < n->window);
+    s[j * lanes + i] = sees ? s[j * lanes + i] : -INFINITY;
+  }
 }
 
 /* ---- forward: o_t = Σ_j p_tj v_j, p = softmax(scale·q·k) ---------------------------------------------------------------------- */
@@ -109,13 +109,14 @@ static void weigh(running *r, m4n_real *s, const pair *p, int padded) {
   const int lanes = p->lanes;
   m4n_real top[QUERIES], shrink[QUERIES], sum[QUERIES] = {0};
   memcpy(top, r->top, sizeof top);
-  for (int j = 0; j < p->count; j++)
-    for (int i = 0; i < lanes; i++) top[i] = s[j * lanes + i] > top[i] ? s[j * lanes + i] : top[i];
-  for (int j = 0; j < p->count; j++)
-    for (int i = 0; i < lanes; i++) {
-      s[j * lanes + i] = m4n_exp(s[j * lanes + i] - top[i]);
-      sum[i] += s[j * lanes + i];
-    }
+  for (int j = 0; j < p->count; j++) M4N_EACH
+  for (int i = 0; i < lanes; i++) top[i] = s[j * lanes + i] > top[i] ? s[j * lanes + i] : top[i];
+  for (int j = 0; j < p->count; j++) M4N_EACH
+  for (int i = 0; i < lanes; i++) {
+    s[j * lanes + i] = m4n_exp(s[j * lanes + i] - top[i]);
+    sum[i] += s[j * lanes + i];
+  }
+  M4N_EACH
   for (int i = 0; i < lanes; i++) {
     shrink[i] = m4n_exp(r->top[i] - top[i]);
     r->sum[i] = r->sum[i] * shrink[i] + sum[i], r->top[i] = top[i];
@@ -250,12 +251,12 @@ static void attend_back(const attention *a, int batch, int head, int first, int 
     scores(s, a, &p, q_t, &keys);
     m4n_block_product(ds, lanes, values.at, values.ld, 1, do_t, lanes, M, lanes, D, 0);
     // Lanes without a query hold anything: no product takes them in.
-    for (int j = 0; j < p.count; j++)
-      for (int i = 0; i < lanes; i++) {
-        const m4n_real weight = m4n_exp(s[j * lanes + i] - lse[i]);
-        s[j * lanes + i] = weight;
-        ds[j * lanes + i] = n->scale * weight * (ds[j * lanes + i] - along[i]);
-      }
+    for (int j = 0; j < p.count; j++) M4N_EACH
+    for (int i = 0; i < lanes; i++) {
+      const m4n_real weight = m4n_exp(s[j * lanes + i] - lse[i]);
+      s[j * lanes + i] = weight;
+      ds[j * lanes + i] = n->scale * weight * (ds[j * lanes + i] - along[i]);
+    }
     memset(s + p.count * lanes, 0, (size_t)((M - p.count) * lanes) * sizeof *s);
     memset(ds + p.count * lanes, 0, (size_t)((M - p.count) * lanes) * sizeof *ds);
     const size_t to = (row + p.key) * n->kv_ld + (size_t)kv_head * D;

@@ -53,6 +53,39 @@ static inline void m4n_block_product(m4n_real *c, int ldc, const m4n_real *a, in
   }
 }
 
+static inline m4n_vector m4n_vector_load(const m4n_real *x) {
+  return *(const m4n_vector_at *)x;
+}
+static inline void m4n_vector_store(m4n_real *x, m4n_vector v) {
+  *(m4n_vector_at *)x = v;
+}
+
+/* Sums of neighbours: a0+a1, a2+a3, …, b0+b1, …. As many vectors as there are lanes become one vector of their sums. */
+static inline m4n_vector m4n_vector_pairs(m4n_vector a, m4n_vector b) {
+#define M4N_EVERY_OTHER_2(i) i, i + 2
+#define M4N_EVERY_OTHER_4(i) M4N_EVERY_OTHER_2(i), M4N_EVERY_OTHER_2(i + 4)
+#define M4N_EVERY_OTHER_8(i) M4N_EVERY_OTHER_4(i), M4N_EVERY_OTHER_4(i + 8)
+#define M4N_EVERY_OTHER_16(i) M4N_EVERY_OTHER_8(i), M4N_EVERY_OTHER_8(i + 16)
+#ifdef M4N_F64
+#define M4N_LANES_OF_16 M4N_EVERY_OTHER_2
+#define M4N_LANES_OF_32 M4N_EVERY_OTHER_4
+#define M4N_LANES_OF_64 M4N_EVERY_OTHER_8
+#else
+#define M4N_LANES_OF_16 M4N_EVERY_OTHER_4
+#define M4N_LANES_OF_32 M4N_EVERY_OTHER_8
+#define M4N_LANES_OF_64 M4N_EVERY_OTHER_16
+#endif
+#if M4N_VECTOR_BYTES == 64
+#define M4N_EVERY_OTHER M4N_LANES_OF_64
+#elif M4N_VECTOR_BYTES == 32
+#define M4N_EVERY_OTHER M4N_LANES_OF_32
+#else
+#define M4N_EVERY_OTHER M4N_LANES_OF_16
+#endif
+  return __builtin_shufflevector(a, b, M4N_EVERY_OTHER(0)) +
+         __builtin_shufflevector(a, b, M4N_EVERY_OTHER(1));
+}
+
 /* The next multiple of `step`. */
 static inline int m4n_round_up(int n, int step) {
   return (n + step - 1) / step * step;

@@ -36,14 +36,17 @@ static void load(m4n_real lane[STRIP], const m4n_real *x, int width) {
   if (width == STRIP)
     memcpy(lane, x, STRIP * sizeof *x);
   else
-    for (int c = 0; c < STRIP; c++) lane[c] = c < width ? x[c] : 0;
+    M4N_EACH
+  for (int c = 0; c < STRIP; c++) lane[c] = c < width ? x[c] : 0;
 }
 
 // c_t = b + Σ_j w_j x_{t−K+1+j}; `past` holds x_{t−K+1} … x_t, oldest first, from row `first` of a ring of TAPS.
 static inline void convolve(m4n_real sum[STRIP], const taps *t, m4n_real past[TAPS][STRIP], int K, int now) {
+  M4N_EACH
   for (int c = 0; c < STRIP; c++) sum[c] = t->b[c];
   for (int k = 0; k < K; k++) {
     const m4n_real *x = past[(now - K + 1 + k) & (TAPS - 1)];
+    M4N_EACH
     for (int c = 0; c < STRIP; c++) sum[c] += t->w[k][c] * x[c];
   }
 }
@@ -67,6 +70,7 @@ static void conv_tile(void *self, int index) {
     load(past[i & (TAPS - 1)], a->x + row * n->x_ld + t.c0, t.width);
     convolve(sum, &t, past, K, i);
     m4n_real *y = a->y + row * n->y_ld + t.c0;
+    M4N_EACH
     for (int c = 0; c < STRIP; c++) sum[c] = m4n_silu(sum[c]);
     if (t.width == STRIP)
       memcpy(y, sum, sizeof sum);
@@ -97,19 +101,24 @@ static void conv_grad_tile(void *self, int strip) {
         load(past[i & (TAPS - 1)], a->x + row * n->x_ld + t.c0, t.width);
         load(dy, a->dy + row * n->y_ld + t.c0, t.width);
         convolve(sum, &t, past, K, i);
+        M4N_EACH
         for (int c = 0; c < STRIP; c++) dc[c] = dy[c] * m4n_silu_grad(sum[c]), db[c] += dc[c];
         for (int k = 0; k < K; k++) {
           const m4n_real *x = past[(i - K + 1 + k) & (TAPS - 1)];
+          M4N_EACH
           for (int c = 0; c < STRIP; c++) dw[k][c] += dc[c] * x[c];
         }
       } else {
+        M4N_EACH
         for (int c = 0; c < STRIP; c++) dc[c] = 0;
       }
       // All that flows into x_{i−K+1} is known now.
       if (i < K - 1) continue;
+      M4N_EACH
       for (int c = 0; c < STRIP; c++) sum[c] = 0;
       for (int k = 0; k < K; k++) {
         const m4n_real *from = late[(i - k) & (TAPS - 1)];
+        M4N_EACH
         for (int c = 0; c < STRIP; c++) sum[c] += from[c] * t.w[k][c];
       }
       m4n_real *dx = a->dx + (row - (K - 1)) * n->x_ld + t.c0;

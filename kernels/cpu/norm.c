@@ -26,7 +26,8 @@ static void rmsnorm_tile(void *self, int index) {
     m4n_real *y = a->y + (size_t)row * a->C, sum;
     M4N_ROW_SUM(sum, a->C, i, x[i] * x[i]);
     const m4n_real r = 1 / (m4n_real)sqrt(sum / a->C + a->eps);
-    M4N_EACH for (int c = 0; c < a->C; c++) y[c] = a->g[c] * (x[c] * r);
+    M4N_EACH
+    for (int c = 0; c < a->C; c++) y[c] = a->g[c] * (x[c] * r);
     if (a->stats) a->stats[row] = r;
   }
 }
@@ -42,10 +43,10 @@ static void rmsnorm_grad_tile(void *self, int index) {
     const m4n_real r = a->saved[row];
     M4N_ROW_SUM(sum, a->C, i, dy[i] * g[i] * x[i]);
     const m4n_real along = sum * r * r * r / a->C;
-    if (dres)
-      M4N_EACH for (int c = 0; c < a->C; c++) dx[c] = dres[c] + (dy[c] * g[c] * r - x[c] * along);
-    else
-      M4N_EACH for (int c = 0; c < a->C; c++) dx[c] = dy[c] * g[c] * r - x[c] * along;
+    if (dres) M4N_EACH
+    for (int c = 0; c < a->C; c++) dx[c] = dres[c] + (dy[c] * g[c] * r - x[c] * along);
+    else M4N_EACH
+    for (int c = 0; c < a->C; c++) dx[c] = dy[c] * g[c] * r - x[c] * along;
   }
 }
 
@@ -87,7 +88,8 @@ static void layernorm_tile(void *self, int index) {
     const m4n_real mean = sum / a->C;
     M4N_ROW_SUM(square, a->C, i, (x[i] - mean) * (x[i] - mean));
     const m4n_real r = 1 / (m4n_real)sqrt(square / a->C + a->eps);
-    M4N_EACH for (int c = 0; c < a->C; c++) y[c] = a->g[c] * ((x[c] - mean) * r) + a->b[c];
+    M4N_EACH
+    for (int c = 0; c < a->C; c++) y[c] = a->g[c] * ((x[c] - mean) * r) + a->b[c];
     if (a->stats) a->stats[2 * row] = mean, a->stats[2 * row + 1] = r;
   }
 }
@@ -104,7 +106,8 @@ static void layernorm_grad_tile(void *self, int index) {
     M4N_ROW_SUM(sum, a->C, i, dy[i] * g[i]);
     M4N_ROW_SUM(along, a->C, i, dy[i] * g[i] * (x[i] - mean));
     sum /= a->C, along *= r * r / a->C;
-    M4N_EACH for (int c = 0; c < a->C; c++) {
+    M4N_EACH
+    for (int c = 0; c < a->C; c++) {
       m4n_real own = r * (dy[c] * g[c] - sum - (x[c] - mean) * along);
       dx[c] = dres ? dres[c] + own : own;
     }

@@ -26,7 +26,8 @@ static void adamw_tile(void *self, int index) {
     const int count = (int)(end - at < M4N_ADAMW_CHUNK ? end - at : M4N_ADAMW_CHUNK);
     m4n_real *w = a->w + at, *m = a->m + at, *v = a->v + at;
     const m4n_real *g = a->g + at;
-    M4N_EACH for (int i = 0; i < count; i++) {
+    M4N_EACH
+    for (int i = 0; i < count; i++) {
       const m4n_real gi = a->factor * g[i];
       m[i] += (1 - a->beta1) * (gi - m[i]);
       v[i] = a->beta2 * v[i] + (1 - a->beta2) * gi * gi;

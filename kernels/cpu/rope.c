@@ -23,13 +23,15 @@ static void rope_tile(void *self, int index) {
       const m4n_real *x = a->x + (size_t)r * n->x_ld + (size_t)h * n->D;
       m4n_real *y = a->y + (size_t)r * n->x_ld + (size_t)h * n->D;
       if (n->interleaved) {
-        M4N_EACH for (int i = 0; i < half; i++) {
+        M4N_EACH
+        for (int i = 0; i < half; i++) {
           const m4n_real u = x[2 * i], w = x[2 * i + 1], turn = a->sign * sine[i];
           y[2 * i] = u * cosine[i] - w * turn;
           y[2 * i + 1] = w * cosine[i] + u * turn;
         }
       } else {
-        M4N_EACH for (int i = 0; i < half; i++) {
+        M4N_EACH
+        for (int i = 0; i < half; i++) {
           const m4n_real u = x[i], w = x[i + half], turn = a->sign * sine[i];
           y[i] = u * cosine[i] - w * turn;
           y[i + half] = w * cosine[i] + u * turn;

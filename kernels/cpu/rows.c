@@ -19,7 +19,8 @@ typedef struct elements {
 
 #define EACH(e, index, i)                                                                                    \
   M4N_TILE_RANGE(int64_t, begin, end, index, M4N_TILE, (e)->n);                                              \
-  M4N_EACH for (int64_t i = begin; i < end; i++)
+  M4N_EACH                                                                                                   \
+  for (int64_t i = begin; i < end; i++)
 
 static void fill_tile(void *self, int index) {
   elements *e = self;
@@ -122,7 +123,8 @@ static void add_rows_tile(void *self, int index) {
   for (int r = begin; r < end; r++) {
     m4n_real *y = a->y + (size_t)r * a->C;
     const m4n_real *x = a->x + (size_t)r * a->C, *p = a->p + (size_t)(r % a->period) * a->C;
-    M4N_EACH for (int c = 0; c < a->C; c++) y[c] = x[c] + p[c];
+    M4N_EACH
+    for (int c = 0; c < a->C; c++) y[c] = x[c] + p[c];
   }
 }
 void M4N_CPU(add_rows)(m4n_stream *s, m4n_real *y, const m4n_real *x, const m4n_real *p, int rows, int period,

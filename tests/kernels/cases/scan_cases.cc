@@ -22,7 +22,7 @@ Parts inputs(Arrays &c, const m4n_scan &given, bool gate, bool bias) {
   const size_t rows = (size_t)n.B * n.T, C = (size_t)n.C;
   Parts p;
   p.u = c.in(normal(rows * n.u_ld));
-  p.dt = c.in(n.softplus ? normal(rows * n.dt_ld, 1, -1) : uniform(rows * n.dt_ld, 0.001, 0.5));
+  p.dt = c.in(n.softplus ? normal(rows * n.dt_ld, 2, -3) : uniform(rows * n.dt_ld, 0.001, 0.5));
   p.A = c.in(uniform(C * n.N, -3, -0.05));
   p.b = c.in(normal(rows * n.b_ld));
   p.c = c.in(normal(rows * n.c_ld));
@@ -235,7 +235,7 @@ void scan_cases(Lists &l) {
   wide.u_ld = 30, wide.dt_ld = 25, wide.b_ld = wide.c_ld = 80, wide.z_ld = 100, wide.y_ld = 26;
   for (const m4n_scan &n :
        {shape(2, 37, 24, 8, 4, 1), shape(2, 160, 512, 16, 32, 1), shape(2, 20, 160, 16, 1, 1),
-        shape(1, 9, 300, 5, 2, 1), shape(1, 5, 16, 256, 1, 1), wide}) {
+        shape(1, 9, 300, 5, 2, 1), shape(1, 5, 16, 128, 1, 1), wide}) {
     forward(l, n, true, true);
     backward(l, n, true, true);
   }
