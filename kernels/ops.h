@@ -15,6 +15,7 @@
  *   fused projection [rows][q|k|v] is read in place. An op may write over an input only where "in place" is said.
  * - Gradients: dx is written, dw (of anything shared between rows) is added to. Sums run in a fixed order: threads do
  *   not change a byte, and a row's result does not depend on which other rows are in the batch.
+ * - Numbers below the normal ones may be taken as 0 and become 0.
  * - m4n_real is float; with the build option M4N_F64 (gradient checks) it is double, also inside.
  *
  * Sizes: B batch, T time, C channels, H heads, D head width, N state, R rank, V classes, rows = B·T mostly.

@@ -14,12 +14,13 @@ typedef struct m4n_bench_result {
   double value;
   const char *unit; /* "decisions/s" */
   double limit;     /* what the machine can do, in the same unit and the same run; 0: none known */
-  double us;        /* of one call, where that is worth knowing beside a rate; 0: not told */
 } m4n_bench_result;
 
 /* Prints one line on standard output: of a table, or an object
- * {"bench", "name", "value", "unit", "limit", "share"} with null for what is not known, and "us" where it is told. */
+ * {"bench", "name", "value", "unit", "limit", "share"} with null for what is not known. */
 void m4n_bench_emit(const m4n_bench_result *result);
+/* The same with the time of one call beside the rate, "us". */
+void m4n_bench_emit_call(const m4n_bench_result *result, double us);
 void m4n_bench_json(bool on); /* off at start */
 
 /* Seconds of a monotonic clock. */

@@ -10,7 +10,17 @@
 #include "kernels/cpu/gemm.h"
 #include "kernels/linear.h"
 
-enum { B = 8, T = 160, ROWS = B * T, D_MODEL = 512, FFN = 1376, STATE = 16, HEADS = 32, WIDTH = 16, STEP = 8 };
+enum {
+  B = 8,
+  T = 160,
+  ROWS = B * T,
+  D_MODEL = 512,
+  FFN = 1376,
+  STATE = 16,
+  HEADS = 32,
+  WIDTH = 16,
+  STEP = 8
+};
 static const double least_s = 0.25; // an op is measured at least so long
 
 /* What all measurements share. `a` … are arrays of ops, large enough for each of them. */
@@ -43,7 +53,7 @@ static double seconds_of(lab *l, call f) {
 }
 
 static void emit(const char *name, double value, const char *unit, double limit, double seconds) {
-  m4n_bench_emit(&(m4n_bench_result){"kernels", name, value, unit, limit, 1e6 * seconds});
+  m4n_bench_emit_call(&(m4n_bench_result){"kernels", name, value, unit, limit}, 1e6 * seconds);
 }
 
 // ---- memory: ops that read and write more than they compute
@@ -58,7 +68,8 @@ static void memory_op(lab *l, const char *name, call f, double floats) {
   const double bytes = floats * sizeof(m4n_real), seconds = seconds_of(l, f);
   copied = (size_t)(floats / 2);
   const double copy = seconds_of(l, copy_call);
-  emit(name, 1e-9 * bytes / seconds, "GB/s", 1e-9 * (double)(copied / 1024 * 2048) * sizeof(m4n_real) / copy, seconds);
+  emit(name, 1e-9 * bytes / seconds, "GB/s", 1e-9 * (double)(copied / 1024 * 2048) * sizeof(m4n_real) / copy,
+       seconds);
 }
 
 static void rmsnorm_fwd(lab *l) {
@@ -193,9 +204,9 @@ static void scan_fwd(lab *l) {
 static void scan_bwd(lab *l) {
   const m4n_scan n = scan_shape(B, T);
   const size_t wide = (size_t)ROWS * D_MODEL;
-  m4n_scan_bwd(l->s, l->a, l->a + wide, l->weights + 1024, l->a + 2 * wide, l->a + 3 * wide, l->weights + 10240,
-               l->a + 4 * wide, l->weights + 12000, l->f + m4n_scan_saved(&n), l->b, l->f, l->b, l->c, l->small, l->d,
-               l->e, l->weights, l->c, l->weights, &n);
+  m4n_scan_bwd(l->s, l->a, l->a + wide, l->weights + 1024, l->a + 2 * wide, l->a + 3 * wide,
+               l->weights + 10240, l->a + 4 * wide, l->weights + 12000, l->f + m4n_scan_saved(&n), l->b, l->f,
+               l->b, l->c, l->small, l->d, l->e, l->weights, l->c, l->weights, &n);
 }
 static void scan_step(lab *l) {
   const m4n_scan n = scan_shape(1, STEP);
@@ -242,7 +253,9 @@ enum { FORWARD, BACK_X, BACK_W, KINDS };
 
 /* The product of `kind` of a layer, cut among the threads: by rows of y, or by its columns where rows are few. */
 static m4n_gemm_shape direct_shape(int kind, int format, int rows, int in, int out, int threads) {
-  const int type = format == M4N_W_BF16 ? M4N_GEMM_BF16 : format == M4N_W_INT8 ? M4N_GEMM_INT8 : M4N_GEMM_REAL;
+  const int type = format == M4N_W_BF16   ? M4N_GEMM_BF16
+                   : format == M4N_W_INT8 ? M4N_GEMM_INT8
+                                          : M4N_GEMM_REAL;
   const bool few = rows < 64;
   if (kind == FORWARD)
     return (m4n_gemm_shape){.type = type,
@@ -305,7 +318,9 @@ static int product(lab *l, int kind, int format, int rows, int in, int out) {
                                   .in = in,
                                   .max_rows = rows,
                                   .format = format,
-                                  .grads = kind == BACK_X ? M4N_GRAD_X : kind == BACK_W ? M4N_GRAD_W : 0};
+                                  .grads = kind == BACK_X   ? M4N_GRAD_X
+                                           : kind == BACK_W ? M4N_GRAD_W
+                                                            : 0};
   M4N_TRY(m4n_linear_plan(&l->plan, l->s, &shape));
   m4n_linear_pack(l->s, l->weights, l->c, l->plan);
   l->rows = rows;
@@ -339,7 +354,8 @@ static void attention_fwd(lab *l) {
 }
 static void attention_bwd(lab *l) {
   const size_t wide = (size_t)ROWS * D_MODEL;
-  m4n_attention_bwd(l->s, l->a, l->a + wide, l->a + 2 * wide, l->b, l->b, l->c, l->d, l->e, l->f, NULL, &heads);
+  m4n_attention_bwd(l->s, l->a, l->a + wide, l->a + 2 * wide, l->b, l->b, l->c, l->d, l->e, l->f, NULL,
+                    &heads);
 }
 static void attention_step(lab *l) {
   m4n_attention n = heads;
@@ -355,7 +371,8 @@ static int attention(lab *l) {
   const double peak = alone > 0 ? 1e-9 * 2.0 * ROWS * D_MODEL * D_MODEL / alone : 0;
   const double flops = 4.0 * ROWS * T * D_MODEL / 2, step = 4.0 * STEP * T * D_MODEL;
   for (int many = 0; many < 2; many++) {
-    heads = (m4n_attention){.B = B, .T = T, .H = many ? 32 : 8, .D = many ? 16 : 64, .causal = 1, .window = T};
+    heads =
+        (m4n_attention){.B = B, .T = T, .H = many ? 32 : 8, .D = many ? 16 : 64, .causal = 1, .window = T};
     heads.Hkv = heads.H, heads.scale = (m4n_real)(1 / sqrt(heads.D));
     char name[64];
     double seconds = seconds_of(l, attention_fwd);

@@ -66,7 +66,7 @@ static inline m4n_vector m4n_vector_pairs(m4n_vector a, m4n_vector b) {
 #define M4N_EVERY_OTHER_4(i) M4N_EVERY_OTHER_2(i), M4N_EVERY_OTHER_2(i + 4)
 #define M4N_EVERY_OTHER_8(i) M4N_EVERY_OTHER_4(i), M4N_EVERY_OTHER_4(i + 8)
 #define M4N_EVERY_OTHER_16(i) M4N_EVERY_OTHER_8(i), M4N_EVERY_OTHER_8(i + 16)
-#ifdef M4N_F64
+#ifdef M4N_REAL_F64
 #define M4N_LANES_OF_16 M4N_EVERY_OTHER_2
 #define M4N_LANES_OF_32 M4N_EVERY_OTHER_4
 #define M4N_LANES_OF_64 M4N_EVERY_OTHER_8
