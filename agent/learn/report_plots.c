@@ -314,6 +314,7 @@ static int write_script(m4n_drawing *d) {
   status = cdf(d);
   if (!status) status = bars(d);
   if (!status) status = m4n_plot_abr(d);
+  if (!status) status = m4n_plot_training(d);
   if (!status) return m4n_writer_commit(&writer);
   m4n_writer_abort(&writer);
   return status;

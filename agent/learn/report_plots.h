@@ -29,5 +29,7 @@ double m4n_plot_reach(const double *value, int n);
 
 /* Breakdown, trade-off and timeline, where the task reports what they need. */
 int m4n_plot_abr(m4n_drawing *d);
+/* Loss and agreement, where the run's folder holds a training. */
+int m4n_plot_training(m4n_drawing *d);
 
 #endif

@@ -122,6 +122,11 @@ TEST(Train, GoesOnFromAnyStageToTheSameBytes) {
   EXPECT_TRUE(holds(r.out, "student:stream:sample")) << r.out;
   EXPECT_TRUE(holds(r.out, "labels: teacher")) << r.out;
   EXPECT_TRUE(holds(t.file("report.html"), "labels: teacher"));
+  for (const char *plot : {"loss", "agreement"}) {
+    EXPECT_TRUE(holds(t.file("report.html"), std::string("Training: ") + plot)) << plot;
+    const std::string table = t.file(std::string("plots/") + plot + ".csv");
+    EXPECT_TRUE(holds(table, "\nadapt,1,") && holds(table, "\ndistil,6,")) << table;
+  }
   const auto whole = t.results();
   for (const auto &f : whole) EXPECT_GT(f.second.size(), 50u) << f.first;
 
