@@ -33,28 +33,28 @@ jobs=$(nproc)
 status=0
 
 build() {
-  local preset=$1
-  shift
+  local preset=$1 target=$2
+  shift 2
   echo "== build $preset"
   configure "$preset" "$@"
-  cmake --build "build/$preset" -j "$jobs" >"build/$preset.log" 2>&1 || {
+  cmake --build "build/$preset" -j "$jobs" --target "$target" >"build/$preset.log" 2>&1 || {
     grep -nE 'error|warning' "build/$preset.log" | head -n 40 >&2
     fail "the build failed; its whole output is in build/$preset.log"
   }
 }
 
-build release -DBUILD_TESTING=ON
+build release all -DBUILD_TESTING=ON
 echo "== test release"
 ctest --test-dir build/release --output-on-failure -j "$jobs" "$@" >build/ctest.log 2>&1 || status=1
 [ "$status" = 0 ] || cat build/ctest.log
 
 if [ "$quick" = no ]; then
-  build dev -DBUILD_TESTING=ON
+  build dev all -DBUILD_TESTING=ON
   echo "== test dev (AddressSanitizer, UndefinedBehaviorSanitizer): labels unit, wire, cli"
   ctest --test-dir build/dev --output-on-failure -j "$jobs" -L 'unit|wire|cli' || status=1
 
   if command -v clang >/dev/null && [ -n "$(find "$(clang -print-runtime-dir)/" -name '*fuzzer*' 2>/dev/null)" ]; then
-    build fuzz -DBUILD_TESTING=ON
+    build fuzz m4n_fuzzers -DBUILD_TESTING=ON
     find build/fuzz/tests -name '*_fuzz' -type f -perm -u+x | sort | while read -r target; do
       echo "== fuzz $(basename "$target"), 5 s"
       "$target" -max_total_time=5 -max_len=4096 -rss_limit_mb=2048 -artifact_prefix=build/fuzz/ >"$target.log" 2>&1 || {
