@@ -19,7 +19,8 @@ static int find(const m4n_spec *spec, const char *name, int rank, const m4n_fiel
 }
 
 int m4n_features_open(m4n_features *f, const m4n_spec *spec) {
-  const m4n_field *throughput = NULL, *download = NULL, *buffer = NULL, *last = NULL, *left = NULL, *sizes = NULL;
+  const m4n_field *throughput = NULL, *download = NULL, *buffer = NULL, *last = NULL, *left = NULL,
+                  *sizes = NULL;
   int levels;
   *f = (m4n_features){0};
   M4N_TRY(find(spec, M4N_ABR_THROUGHPUT, 1, &throughput));

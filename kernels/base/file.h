@@ -45,8 +45,9 @@ typedef struct m4n_names {
 int m4n_list_dir(m4n_names *names, const char *path);
 void m4n_names_free(m4n_names *names);
 
-int m4n_mkdirs(const char *path);      /* like mkdir -p */
-int m4n_remove_tree(const char *path); /* a file, or a folder with all that is in it; what is not there is no error */
+int m4n_mkdirs(const char *path); /* like mkdir -p */
+int m4n_remove_tree(
+    const char *path); /* a file, or a folder with all that is in it; what is not there is no error */
 bool m4n_is_dir(const char *path);
 bool m4n_exists(const char *path);
 

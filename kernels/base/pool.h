@@ -24,7 +24,7 @@ int m4n_pool_threads(const m4n_pool *pool); /* 1 for NULL */
 /* Inside a tile: which of the pool's threads runs it, 0 (the caller) … threads − 1. For memory that a thread
  * has of its own; results must not depend on it. */
 int m4n_pool_thread(void);
-int m4n_processors(void);                   /* that this process may use */
+int m4n_processors(void); /* that this process may use */
 void m4n_pool_close(m4n_pool *pool);
 
 #ifdef __cplusplus

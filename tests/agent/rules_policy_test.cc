@@ -33,7 +33,8 @@ bool has(const std::string &text, const char *part) {
 std::vector<std::string> all_names() {
   std::vector<std::string> names;
   for (int i = 0; m4n_policy_at(i); i++)
-    names.push_back(std::string(m4n_policy_at(i)->name) + (m4n_policy_at(i)->match == M4N_MATCH_NUMBERED ? "2" : ""));
+    names.push_back(std::string(m4n_policy_at(i)->name) +
+                    (m4n_policy_at(i)->match == M4N_MATCH_NUMBERED ? "2" : ""));
   return names;
 }
 
