@@ -22,6 +22,8 @@ typedef struct client {
   const m4n_stop *stop;
   m4n_client_stats *stats;
   uint64_t session, seq;
+  int64_t idle_ms;          /* for so long the agent waits for a silent simulator; -1: for ever */
+  bool asked, there;        /* a PING is on its way; a PONG came */
   bool over;                /* the agent said so */
   bool cut;                 /* the connection broke */
   m4n_buffer frame[2];      /* in turn: the last may still be on its way when the next is written */
@@ -81,6 +83,12 @@ static int refused_by_agent(client *c, m4n_reader *in) {
   return m4n_fail_at(M4N_EPROTO, NULL, 0, error.path, "the agent at %s refuses: %s", c->endpoint, error.text);
 }
 
+static int note_pong(client *c, m4n_reader *in) {
+  uint64_t token;
+  c->there = true;
+  return m4n_decode_ping(in, &token);
+}
+
 // Is this message the reply of `type` to our seq? One to what was sent twice comes twice: the second is passed over.
 static int look_at(client *c, unsigned type, const m4n_message *message, m4n_reader *in, bool *wanted) {
   m4n_envelope head;
@@ -91,6 +99,7 @@ static int look_at(client *c, unsigned type, const m4n_message *message, m4n_rea
   if (head.type == M4N_FRAME_BYE) return closed_by_agent(c, in);
   if (head.session == c->session && head.seq < c->seq) return M4N_OK;
   if (head.type == M4N_FRAME_ERROR) return refused_by_agent(c, in);
+  if (head.type == M4N_FRAME_PONG && c->asked && head.session == c->session) return note_pong(c, in);
   if (head.type != type || head.seq != c->seq || (c->session && head.session != c->session))
     return m4n_fail(M4N_EPROTO, "the agent at %s sends %s %llu, expected %s %llu", c->endpoint,
                     m4n_frame_name(head.type), (unsigned long long)head.seq, m4n_frame_name(type),
@@ -100,7 +109,7 @@ static int look_at(client *c, unsigned type, const m4n_message *message, m4n_rea
 }
 
 // Waits for that reply. *got is false if the deadline came first, or the end of it all (c->over).
-static int await(client *c, unsigned type, int wait_ms, m4n_message *message, m4n_reader *in, bool *got) {
+static int await(client *c, unsigned type, int64_t wait_ms, m4n_message *message, m4n_reader *in, bool *got) {
   int64_t until = wait_ms < 0 ? -1 : m4n_now_ns() + wait_ms * INT64_C(1000000);
   for (*got = false; !*got && !c->over;) {
     m4n_message_close(message);
@@ -148,32 +157,63 @@ static int say_hello(client *c, m4n_welcome *welcome) {
   return status;
 }
 
+// A queue that is full for a moment is what asking again is for.
+static int send_now(client *c, m4n_buffer *frame) {
+  int status = m4n_link_send(c->link, NULL, frame);
+  return status == M4N_EBUSY ? M4N_OK : status;
+}
+
+// Our deadline has passed. In lockstep the agent may be waiting for another simulator, at most until it drops that one as
+// silent (idle_ms): who answers a PING is there, and worth waiting for as long again. Who does not has failed.
+static int wait_on(client *c, int64_t *waited_ms, m4n_message *message, m4n_reader *in, bool *got) {
+  const int64_t own_ms = *waited_ms;
+  if (c->act_ms < 0) return M4N_OK;
+  do {
+    m4n_encode_ping(&c->small, M4N_FRAME_PING, c->session, c->seq, c->seq);
+    M4N_TRY(m4n_pack_end(&c->small, "PING"));
+    c->asked = true, c->there = false;
+    M4N_TRY(send_now(c, &c->small));
+    M4N_TRY(await(c, M4N_FRAME_ACT, c->act_ms, message, in, got));
+    if (*waited_ms == own_ms && c->there && !*got)
+      m4n_log(M4N_LOG_INFO, "bridge: no ACT for %lld ms, but the agent is there and waits for others",
+              (long long)own_ms);
+    *waited_ms += c->act_ms;
+  } while (c->there && !*got && !c->over && (c->idle_ms < 0 || *waited_ms - own_ms <= c->idle_ms));
+  return M4N_OK;
+}
+
+static int late(const client *c, int64_t waited_ms) {
+  if (c->there)
+    return m4n_fail(M4N_ETIMEOUT, "the agent at %s answers PINGs, but sent no ACT for %lld ms", c->endpoint,
+                    (long long)waited_ms);
+  if (c->seq == 1)
+    return m4n_fail(M4N_ETIMEOUT, "the agent at %s sent no first ACT within its deadline of %d ms",
+                    c->endpoint, c->first_ms);
+  return m4n_fail(
+      M4N_ETIMEOUT,
+      "the agent at %s sent no ACT within its deadline of %d ms, nor after %d resends, nor a PONG (%lld ms)",
+      c->endpoint, c->act_ms, c->resends, (long long)waited_ms);
+}
+
 // Sends the STEP in `frame` and waits for its ACT; sent again, with doubled waits, while none comes.
 static int ask(client *c, m4n_buffer *frame, int32_t n) {
   m4n_message message = {.open = false};
   m4n_reader in;
   bool first = c->seq == 1, got = false;
-  int wait_ms = first ? c->first_ms : c->act_ms, tries = first || wait_ms < 0 ? 1 : 1 + c->resends;
-  int64_t waited_ms = 0;
-  for (int i = 0; i < tries && !got && !c->over; i++) {
-    // A queue that is full for a moment is what resending is for.
-    int status = m4n_link_send(c->link, NULL, frame);
-    if (status && status != M4N_EBUSY) return status;
+  int64_t wait_ms = first ? c->first_ms : c->act_ms, waited_ms = 0;
+  int tries = first || wait_ms < 0 ? 1 : 1 + c->resends, status = M4N_OK;
+  for (int i = 0; i < tries && !status && !got && !c->over; i++) {
+    status = send_now(c, frame);
     c->stats->resent += i > 0;
-    status = await(c, M4N_FRAME_ACT, wait_ms, &message, &in, &got);
-    if (!status && got) status = m4n_decode_act(&in, c->spec, n, c->lanes, &c->act);
-    m4n_message_close(&message);
-    M4N_TRY(status);
+    if (!status) status = await(c, M4N_FRAME_ACT, wait_ms, &message, &in, &got);
     waited_ms += wait_ms;
     wait_ms *= 2;
   }
-  if (got || c->over) return M4N_OK;
-  if (first)
-    return m4n_fail(M4N_ETIMEOUT, "the agent at %s sent no first ACT within its deadline of %d ms",
-                    c->endpoint, c->first_ms);
-  return m4n_fail(M4N_ETIMEOUT,
-                  "the agent at %s sent no ACT within its deadline of %d ms, nor after %d resends (%lld ms)",
-                  c->endpoint, c->act_ms, c->resends, (long long)waited_ms);
+  if (!status && !got && !c->over) status = wait_on(c, &waited_ms, &message, &in, &got);
+  if (!status && got) status = m4n_decode_act(&in, c->spec, n, c->lanes, &c->act);
+  m4n_message_close(&message);
+  if (status || got || c->over) return status;
+  return late(c, waited_ms);
 }
 
 // ---- playing
@@ -229,6 +269,7 @@ static int play_all(client *c) {
   m4n_welcome welcome = {.reset = c->act.reset};
   M4N_TRY(say_hello(c, &welcome));
   snprintf(c->stats->policy, sizeof c->stats->policy, "%s", welcome.policy);
+  c->idle_ms = welcome.idle_ms;
   c->act.n = 0;
   c->act.n_resets = welcome.n_resets;
   c->act.done = welcome.done;

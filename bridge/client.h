@@ -19,7 +19,7 @@ typedef struct m4n_client_options {
   void *context;  /* the server's, in the same process (inproc); NULL: its own */
   int connect_ms; /* 0: 10 s; negative: no deadline (--debug) */
   int first_ms;   /* first ACT; 0: 10 s */
-  int act_ms;     /* every ACT; 0: 1 s, then `resends` more with doubled waits */
+  int act_ms;     /* every ACT; 0: 1 s, then `resends` more with doubled waits; then every PONG */
   int resends;    /* 0: 3 */
   int spin_us;    /* busy-poll this long before blocking (inproc only) */
 } m4n_client_options;
@@ -29,7 +29,10 @@ typedef struct m4n_client_stats {
   char policy[64]; /* as WELCOME named it */
 } m4n_client_stats;
 
-/* Plays until the agent says it is done (0), the agent dies or stays silent (ETIMEOUT, EPROTO with its
+/* An agent that sends no ACT in time but answers a PING (in lockstep it waits for another simulator) is waited for until
+ * it must have dropped a silent one: the deadline above and the agent's `idle ms` together.
+ *
+ * Plays until the agent says it is done (0), the agent dies or stays silent (ETIMEOUT, EPROTO with its
  * reason), or `stop` is requested (ECANCELLED, after a BYE). Nothing hangs: every wait has one of the
  * deadlines above, and messages name the one that passed. */
 int m4n_client_run(const m4n_client_options *options, m4n_vec *vec, m4n_client_stats *stats,

@@ -43,14 +43,14 @@ protected:
   // ---- the agent, by hand
   void listen() { agent = std::make_unique<raw_peer>(endpoint.c_str(), nullptr, true); }
   // HELLO and WELCOME; lane 0 begins episode 0.
-  void welcome(int resets = 1) {
+  void welcome(int resets = 1, int idle_ms = 30000) {
     ASSERT_EQ(agent->receive(), (unsigned)M4N_FRAME_HELLO);
     auto hello = std::make_unique<m4n_hello>();
     ASSERT_EQ(m4n_decode_hello(&agent->in, &agent->head, hello.get()), 0) << m4n_error_message();
     EXPECT_EQ(hello->lanes, 2);
     EXPECT_STREQ(hello->spec.task, "toy");
     m4n_welcome w{};
-    w.version = 1, w.max_frame = M4N_MAX_FRAME, w.idle_ms = 30000;
+    w.version = 1, w.max_frame = M4N_MAX_FRAME, w.idle_ms = idle_ms;
     snprintf(w.policy, sizeof w.policy, "by hand");
     w.n_resets = resets, w.reset = orders;
     m4n_encode_welcome(&agent->out, 99, &w);
@@ -74,6 +74,16 @@ protected:
   }
   void send_act(const m4n_act &act, uint64_t seq, uint64_t session = 99) {
     m4n_encode_act(&agent->out, &spec, session, seq, &act);
+    agent->send();
+  }
+  // The next PING, and its PONG.
+  void pong(uint64_t seq) {
+    uint64_t token = 0;
+    ASSERT_EQ(agent->receive(), (unsigned)M4N_FRAME_PING);
+    ASSERT_EQ(m4n_decode_ping(&agent->in, &token), 0) << m4n_error_message();
+    EXPECT_EQ(agent->head.session, 99u);
+    EXPECT_EQ(agent->head.seq, seq);
+    m4n_encode_ping(&agent->out, M4N_FRAME_PONG, 99, seq, token);
     agent->send();
   }
   // What the simulator said last: ERROR or BYE.
@@ -135,12 +145,14 @@ TEST_F(Client, WaitsForAnAgentThatComesLater) {
 
 TEST_F(Client, NamesTheFirstActsDeadline) {
   options.first_ms = 100;
+  options.act_ms = 40; // that it gives a PONG
   listen();
   start();
   welcome();
   EXPECT_EQ(join(), M4N_ETIMEOUT);
   EXPECT_EQ(message, "the agent at " + endpoint + " sent no first ACT within its deadline of 100 ms");
   step(1);
+  EXPECT_EQ(agent->receive(), (unsigned)M4N_FRAME_PING);
   EXPECT_EQ(last_word(),
             "BYE the agent at " + endpoint + " sent no first ACT within its deadline of 100 ms 1");
 }
@@ -160,10 +172,48 @@ TEST_F(Client, ResendsWithLongerWaitsAndThenGivesUp) {
     EXPECT_EQ(agent->frame, frame); // the very same
   }
   EXPECT_EQ(join(), M4N_ETIMEOUT);
-  EXPECT_EQ(message, "the agent at " + endpoint +
-                         " sent no ACT within its deadline of 40 ms, nor after 2 resends (280 ms)");
-  EXPECT_GE(elapsed_ms, 280);
+  EXPECT_EQ(message,
+            "the agent at " + endpoint +
+                " sent no ACT within its deadline of 40 ms, nor after 2 resends, nor a PONG (320 ms)");
+  EXPECT_GE(elapsed_ms, 320);
   EXPECT_EQ(stats.resent, 2);
+}
+
+// In lockstep an agent may wait for others far longer than our own deadline.
+TEST_F(Client, AnAgentThatAnswersPingsIsWaitedFor) {
+  options.first_ms = 150;
+  options.act_ms = 150;
+  options.resends = 1;
+  listen();
+  start();
+  welcome();
+  step(1);
+  for (int i = 0; i < 4; i++) pong(1); // four times the deadline
+  send_act(act_for(1), 1);
+  step(2);
+  step(2); // asked again
+  for (int i = 0; i < 4; i++) pong(2);
+  m4n_act act = act_for(1);
+  act.done = true;
+  send_act(act, 2);
+  EXPECT_EQ(join(), 0) << message;
+  EXPECT_GE(elapsed_ms, 150 + 3 * 150 + 150 + 300 + 3 * 150);
+  EXPECT_EQ(stats.messages, 2);
+  EXPECT_EQ(stats.resent, 1);
+}
+
+TEST_F(Client, AnAgentThatAnswersOnlyPingsIsNotWaitedForForEver) {
+  options.first_ms = 100;
+  options.act_ms = 150;
+  listen();
+  start();
+  welcome(1, 400);
+  step(1);
+  for (int i = 0; i < 3; i++) pong(1); // as many as 400 ms hold
+  EXPECT_EQ(join(), M4N_ETIMEOUT);
+  EXPECT_EQ(message, "the agent at " + endpoint + " answers PINGs, but sent no ACT for 550 ms");
+  EXPECT_GE(elapsed_ms, 550);
+  EXPECT_EQ(last_word(), "BYE " + message + " 1");
 }
 
 TEST_F(Client, AnAnswerThatComesTwiceCountsOnce) {

@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "bridge/client.h"
+#include "tests/bridge/raw_peer.h"
 #include "tests/bridge/toy.h"
 #include "tests/support/paths.h"
 
@@ -133,4 +134,46 @@ TEST(Loop, ManySimulatorsShareTheEpisodes) {
     EXPECT_EQ(owner.ended, 4);
     EXPECT_EQ(owner.lost, 0);
   }
+}
+
+// One falls silent, its connection open: in lockstep the others wait until the agent drops it, however short their own patience.
+TEST(Loop, InLockstepTheLivingOutlastTheSilent) {
+  const std::string endpoint = "ipc://" + m4n_temp_dir() + "/toy.sock";
+  m4n_log_set_level(M4N_LOG_QUIET);
+  toy_owner owner(20);
+  owner.serve_on = true; // the silent one's episodes are never played
+  m4n_server_options options = {};
+  options.endpoint = endpoint.c_str();
+  options.slots = 8;
+  options.lockstep = true;
+  options.idle_ms = 1200;
+  toy_agent agent(options, owner.owner());
+  ASSERT_EQ(agent.opened, 0) << agent.message;
+  raw_peer silent(endpoint.c_str());
+  silent.hello(toy_spec(), 2);
+  ASSERT_TRUE(silent.welcome()); // and not a word more
+  std::vector<std::thread> threads;
+  std::vector<played> results(2);
+  const int64_t begin = m4n_now_ns();
+  for (played &result : results)
+    threads.emplace_back([&] {
+      toy_simulator sim(2);
+      m4n_client_options client = {};
+      client.endpoint = endpoint.c_str();
+      client.first_ms = 100, client.act_ms = 150, client.resends = 1;
+      result.client = m4n_client_run(&client, sim.vec, &result.stats, nullptr);
+      if (result.client) result.message = m4n_error_message();
+    });
+  for (std::thread &thread : threads) thread.join();
+  EXPECT_GE(m4n_now_ns() - begin, 900 * INT64_C(1000000)); // they did have to wait
+  int64_t episodes = 0;
+  for (const played &result : results) {
+    EXPECT_EQ(result.client, 0) << result.message;
+    episodes += result.stats.episodes;
+  }
+  EXPECT_EQ(episodes, 18);
+  EXPECT_EQ(silent.error(M4N_WIRE_LATE), ": silent for longer than its deadline of 1200 ms");
+  agent.stop();
+  EXPECT_EQ(owner.lost, 1);
+  m4n_log_set_level(M4N_LOG_INFO);
 }
