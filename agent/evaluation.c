@@ -93,18 +93,20 @@ static int write_report(m4n_evaluation *e, const m4n_serve_stats *stats) {
 int m4n_evaluation_close(m4n_evaluation *e, int status) {
   m4n_error why = *m4n_last_error();
   m4n_serve_stats stats = {0};
+  const char *kept = "are recorded";
   // A failure of our own (a full disk, a policy that cannot serve) is the cause of what peers then complain of.
   if (m4n_serve_close(e->serve, &stats)) {
     status = m4n_last_error()->status;
     why = *m4n_last_error();
+    kept = "were played, and those that could be written are";
   }
   m4n_loop_close(&e->loop);
   if (!status) {
     status = write_report(e, &stats);
     if (status) why = *m4n_last_error();
   } else if (stats.finished) {
-    m4n_log(M4N_LOG_WARN, "%lld of %lld episodes are recorded in %s (mamba4net report reads them)",
-            (long long)stats.finished, (long long)stats.planned, e->folder.path);
+    m4n_log(M4N_LOG_WARN, "%lld of %lld episodes %s in %s (mamba4net report reads them)",
+            (long long)stats.finished, (long long)stats.planned, kept, e->folder.path);
   }
   if (!e->o.folder) m4n_run_folder_close(&e->folder, stats.finished > 0);
   m4n_models_close(&e->models);

@@ -61,11 +61,21 @@ static void interrupt(int signal) {
   m4n_stop_request(&m4n_interrupted);
 }
 
+static void let_the_write_fail(int signal) {
+  (void)signal;
+}
+
 static void catch_signals(void) {
   struct sigaction action = {.sa_handler = interrupt, .sa_flags = (int)SA_RESETHAND};
   sigemptyset(&action.sa_mask);
   sigaction(SIGINT, &action, NULL);
   sigaction(SIGTERM, &action, NULL);
+  // A limit on files and a reader that left are errors of the write in question, which says what is wrong, and no reason to
+  // be killed. Caught and not ignored: what is ignored stays so in gnuplot, which does not look at its writes.
+  action = (struct sigaction){.sa_handler = let_the_write_fail, .sa_flags = SA_RESTART};
+  sigemptyset(&action.sa_mask);
+  sigaction(SIGXFSZ, &action, NULL);
+  sigaction(SIGPIPE, &action, NULL);
 }
 
 static int run(int argc, char **argv) {

@@ -97,5 +97,6 @@ int m4n_gnuplot_run(const char *program, const char *folder, const char *script,
   one_line(said);
   if (!in_time) return m4n_fail(M4N_ETIMEOUT, "gnuplot took more than %d s and was stopped", seconds);
   if (WIFEXITED(how) && WEXITSTATUS(how) == 0) return M4N_OK;
+  if (WIFSIGNALED(how)) return m4n_fail(M4N_EIO, "gnuplot was ended: %s", strsignal(WTERMSIG(how)));
   return m4n_fail(M4N_EIO, "gnuplot failed: %s", said[0] ? said : "it said nothing");
 }

@@ -74,13 +74,28 @@ TEST(BadPlace, AnOlderRunIsReplaced) {
   EXPECT_FALSE(holds(read_file(w.dir + "/run/episodes.csv"), "bba"));
 }
 
+// `ulimit -f` is the full disk that a user can make. The system's signal would kill the program without a word.
 TEST(BadPlace, AFullDisk) {
-  World w;
+  const struct {
+    long bytes;
+    const char *file;
+  } limits[] = {{500, "scenario.yaml"}, {3000, "events.bin"}};
+  for (const auto &limit : limits) {
+    World w;
+    ProcessOptions full;
+    full.file_size = limit.bytes;
+    Ended r = run({"run", w.scenario, "--out", w.dir + "/run", "--quiet"}, full);
+    EXPECT_EQ(r.status, 2) << limit.file << ": " << r.err;
+    EXPECT_TRUE(holds(r.err, limit.file) && holds(r.err, "File too large")) << r.err;
+  }
+  World w; // and where a trace is all that is written
   ProcessOptions full;
-  full.file_size = 3000; // room for scenario.yaml, not for the events
-  Ended r = run({"run", w.scenario, "--out", w.dir + "/run", "--quiet"}, full);
+  full.file_size = 100;
+  Ended r =
+      run({"trace", "gen", "--model", "fcc", "--n", "1", "--seed", "1", "--out", w.dir + "/made"}, full);
   EXPECT_EQ(r.status, 2) << r.err;
-  EXPECT_TRUE(holds(r.err, "events.bin")) << r.err;
+  EXPECT_TRUE(holds(r.err, "File too large")) << r.err;
+  EXPECT_FALSE(fs::exists(w.dir + "/made"));
 }
 
 TEST(BadPlace, StandardOutputIsFull) {
@@ -91,6 +106,14 @@ TEST(BadPlace, StandardOutputIsFull) {
   Ended r = run({"run", w.scenario, "--out", w.dir + "/run", "--quiet"}, full);
   EXPECT_EQ(r.status, 2) << r.err;
   EXPECT_TRUE(holds(r.err, "standard output")) << r.err;
+}
+
+TEST(BadPlace, NobodyReadsStandardOutput) {
+  ProcessOptions options;
+  options.unread = true;
+  Ended r = run({"run", "--help-keys"}, options);
+  EXPECT_EQ(r.status, 2) << r.err;
+  EXPECT_TRUE(holds(r.err, "standard output: cannot write")) << r.err;
 }
 
 TEST(BadPlace, AnAddressInUse) {

@@ -38,7 +38,8 @@ struct Ended {
 struct ProcessOptions {
   std::string out = "";    /* where standard output goes instead, "/dev/full" for one */
   std::string folder = ""; /* working directory */
-  long file_size = -1;     /* no file may grow beyond it, as on a full disk */
+  long file_size = -1;     /* no file may grow beyond it: `ulimit -f` */
+  bool unread = false;     /* standard output is a pipe that nobody reads any more */
   int seconds = 120;       /* it may take */
 };
 
@@ -58,8 +59,11 @@ public:
     if (!options.folder.empty() && chdir(options.folder.c_str())) _exit(97);
     if (options.file_size >= 0) {
       struct rlimit limit = {(rlim_t)options.file_size, (rlim_t)options.file_size};
-      signal(SIGXFSZ, SIG_IGN);
       setrlimit(RLIMIT_FSIZE, &limit);
+    }
+    if (options.unread) {
+      int ends[2];
+      if (pipe(ends) || dup2(ends[1], 1) < 0 || close(ends[0])) _exit(95);
     }
     execv(M4N_PROGRAM, argv.data());
     _exit(98);
