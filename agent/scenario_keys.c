@@ -62,10 +62,16 @@ static const cyaml_strval_t modes[] = {{"async", 0}, {"lockstep", 1}};
        "file of row numbers, one a trace, for start: listed",                                                \
        .word = "none",                                                                                       \
        AT(abr.set[index].pointers)},                                                                         \
+      {"abr." name ".scale",                                                                                 \
+       M4N_KEY_NUMBERS,                                                                                      \
+       "[]",                                                                                                 \
+       "for start: seeded: [low, high]; rates are multiplied by a draw from there",                          \
+       0.01,                                                                                                 \
+       100,                                                                                                  \
+       LIST(abr.set[index].scale, n_scale[index], 2, 2)},                                                    \
   {                                                                                                          \
-    "abr." name ".scale", M4N_KEY_NUMBERS, "[]",                                                             \
-        "for start: seeded: [low, high]; rates are multiplied by a draw from there", 0.01, 100,              \
-        LIST(abr.set[index].scale, n_scale[index], 2, 2)                                                     \
+    "abr." name ".noise", M4N_KEY_NUMBER, "0",                                                               \
+        "download times are multiplied by a draw from 1-noise to 1+noise", 0, 0.99, AT(abr.set[index].noise) \
   }
 
 // What a model is asked to be when it decides.
@@ -147,8 +153,6 @@ const m4n_key m4n_keys[] = {
      .number = "-1", AT(abr.smooth)},
     {"abr.qoe.utility", M4N_KEY_NUMBERS, "[]", "for hd: what each level is worth; []: 1, 2, 3, 12, 15, 20",
      -1e6, 1e6, LIST(abr.utility, abr.levels_hd, 1, M4N_ABR_MAX_LEVELS)},
-    {"abr.noise", M4N_KEY_NUMBER, "0", "download times are multiplied by a draw from 1-noise to 1+noise", 0,
-     0.99, AT(abr.noise)},
     {"abr.rtt_ms", M4N_KEY_NUMBER, "80",
      "round trip before every download; trace: what the trace's file states, else 80", 0, 1e5,
      .word = "trace", .number = "-1", AT(abr.rtt_ms)},

@@ -72,9 +72,9 @@ static int stamp_prefixes(m4n_stamp *stamp, const char *const *prefix) {
 
 // The world that training sees: all of it but the other sets' traces.
 static int stamp_world(m4n_stamp *stamp, bool valid) {
-  static const char *const prefix[] = {
-      "abr.train.",       "abr.video.",   "abr.qoe.",    "abr.noise",       "abr.rtt_ms",
-      "abr.buffer_cap_s", "abr.drain_ms", "abr.payload", "abr.first_level", NULL};
+  static const char *const prefix[] = {"abr.train.",  "abr.video.",       "abr.qoe.",
+                                       "abr.rtt_ms",  "abr.buffer_cap_s", "abr.drain_ms",
+                                       "abr.payload", "abr.first_level",  NULL};
   M4N_TRY(stamp_prefixes(stamp, prefix));
   return valid ? m4n_stamp_keys(stamp, "abr.valid.") : M4N_OK;
 }

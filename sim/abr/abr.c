@@ -16,8 +16,8 @@ static const abr_trace *trace_of(const m4n_world *w, const abr_state *s) {
   return &w->set[s->set].trace[s->trace];
 }
 
-double abr_noise(const m4n_world *world, m4n_rng *rng) {
-  return world->noise > 0 ? 1 + world->noise * (2 * m4n_rng_uniform(rng) - 1) : 1;
+double abr_noise(const abr_set *set, m4n_rng *rng) {
+  return set->noise > 0 ? 1 + set->noise * (2 * m4n_rng_uniform(rng) - 1) : 1;
 }
 
 static void push(double history[M4N_ABR_HISTORY], double newest) {
@@ -45,8 +45,8 @@ abr_chunk abr_advance(const m4n_world *w, abr_state *s, int level) {
   abr_client client = w->client;
   client.rtt_ms = trace->rtt_ms;
   double bytes = w->size[(size_t)s->chunk * (size_t)w->levels + (size_t)level];
-  abr_chunk c =
-      abr_play(trace->row, &client, bytes, abr_noise(w, &s->noise), s->scale, &s->at, &s->buffer_ms);
+  abr_chunk c = abr_play(trace->row, &client, bytes, abr_noise(&w->set[s->set], &s->noise), s->scale, &s->at,
+                         &s->buffer_ms);
   s->clock_ms += c.delay_ms + c.sleep_ms;
   s->used_s += c.fetch_s + c.sleep_ms / 1000;
   s->sleep_left = c.sleep_left;

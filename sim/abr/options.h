@@ -27,6 +27,7 @@ typedef struct m4n_abr_traces {
   const char *pointers; /* LISTED: the file */
   double scale
       [2]; /* SEEDED: an episode's rates are multiplied by a factor drawn log-uniformly from this range; 0, 0: by 1 */
+  double noise; /* a chunk's delay is multiplied by U(1-noise, 1+noise); 0: none */
 } m4n_abr_traces;
 
 typedef struct m4n_abr_options {
@@ -41,7 +42,6 @@ typedef struct m4n_abr_options {
   double utility[M4N_ABR_MAX_LEVELS]; /* HD: what a level pays; levels_hd of them, 0: Pensieve's
                                          {1,2,3,12,15,20} */
   int levels_hd;
-  double noise;        /* delay is multiplied by U(1-noise, 1+noise); 0: none */
   double rtt_ms;       /* negative: the trace's own where its file states one, else 80 */
   double buffer_cap_s; /* 60 */
   double drain_ms;     /* 500: what the client sleeps at a time when the buffer is full */

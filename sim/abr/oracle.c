@@ -115,11 +115,12 @@ static int make_room(states *list, size_t most, m4n_arena *scratch) {
 
 // The noise that the lane will draw for its next chunks.
 static int foresee_noise(problem *p, const abr_state *s) {
-  if (!(p->world->noise > 0)) return M4N_OK;
+  const abr_set *set = &p->world->set[s->set];
+  if (!(set->noise > 0)) return M4N_OK;
   m4n_rng rng = s->noise;
   double *noise = m4n_arena_alloc(p->scratch, (size_t)p->world->chunks * sizeof *noise);
   if (!noise) return M4N_ENOMEM;
-  for (int k = s->chunk; k < p->world->chunks; k++) noise[k] = abr_noise(p->world, &rng);
+  for (int k = s->chunk; k < p->world->chunks; k++) noise[k] = abr_noise(set, &rng);
   p->noise = noise;
   return M4N_OK;
 }

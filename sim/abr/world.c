@@ -118,6 +118,8 @@ static int open_set(m4n_world *w, abr_set *set, const m4n_abr_traces *o, double 
   for (int i = 0; i < o->n_paths; i++) M4N_TRY(add_traces(w, set, o->paths[i], o->format, rtt_ms));
   for (int32_t i = 0; i < set->count; i++)
     M4N_TRY(check_capacity(&set->trace[i], w->client.payload, largest));
+  if (!(o->noise >= 0 && o->noise < 1)) return m4n_fail(M4N_EARG, "noise: %g is not in [0, 1)", o->noise);
+  set->noise = o->noise;
   set->seeded = o->start == M4N_START_SEEDED;
   M4N_TRY(set_scale(set, o));
   if (o->start != M4N_START_LISTED) return M4N_OK;
@@ -250,8 +252,7 @@ static int check_options(const m4n_abr_options *o) {
   const struct {
     const char *name;
     double value, low, high;
-  } range[] = {{"noise", o->noise, 0, 0.99},
-               {"rtt_ms", o->rtt_ms, -DBL_MAX, 60000},
+  } range[] = {{"rtt_ms", o->rtt_ms, -DBL_MAX, 60000},
                {"buffer_cap_s", o->buffer_cap_s, 0.001, 86400},
                {"drain_ms", o->drain_ms, 1, 60000},
                {"payload", o->payload, 0.01, 1},
@@ -272,7 +273,6 @@ static int open_world(m4n_world *w, const m4n_abr_options *o) {
   int sets = 0;
   M4N_TRY(check_options(o));
   w->client = (abr_client){o->payload, 0, 0, o->buffer_cap_s * 1000, o->drain_ms};
-  w->noise = o->noise;
   M4N_TRY(open_video(w, o, &largest));
   if (w->client.chunk_ms > w->client.cap_ms)
     return m4n_fail(M4N_EARG, "buffer_cap_s: %g s holds no chunk of %g s", o->buffer_cap_s,

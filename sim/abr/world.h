@@ -25,6 +25,7 @@ typedef struct abr_set {
   int32_t count;
   int32_t seeded;
   double scale_low, scale_ratio; /* factor on an episode's rates: low · ratio^U(0,1) */
+  double noise;                  /* of a chunk's delay */
 } abr_set;
 
 struct m4n_world {
@@ -35,7 +36,6 @@ struct m4n_world {
   int32_t levels;
   int32_t chunks; /* of an episode, the forced first one included */
   int32_t first_level;
-  double noise;
   double rebuffer, smooth;
   double utility[M4N_ABR_MAX_LEVELS];                    /* of the scenario's QoE */
   double change[M4N_ABR_MAX_LEVELS][M4N_ABR_MAX_LEVELS]; /* [level][last] |difference of their utilities| */
@@ -67,7 +67,7 @@ typedef struct abr_state {
 } abr_state;
 
 /* The factor on the next chunk's delay; 1 without noise. */
-double abr_noise(const m4n_world *world, m4n_rng *rng);
+double abr_noise(const abr_set *set, m4n_rng *rng);
 
 /* Fetches the next chunk of a lane at `level`: all that every chunk moves, without reward and sums. */
 abr_chunk abr_advance(const m4n_world *world, abr_state *state, int level);

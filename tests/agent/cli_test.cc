@@ -268,7 +268,7 @@ TEST_F(Replay, MovedDataIsNamedBySet) {
 TEST_F(Replay, NamesTheFirstDifference) {
   const std::pair<const char *, const char *> cases[] = {
       {"seed=8", "seed: recorded 7, replayed 8"},
-      {"abr.noise=0.2", "observation 'throughput'"},
+      {"abr.test.noise=0.2", "observation 'throughput'"},
       {"abr.rtt_ms=81", "observation 'throughput'"},
       {"abr.qoe.rebuffer=5", "another world"},
   };

@@ -242,12 +242,12 @@ TEST(Scenario, SetMakesTheSectionsItNeeds) {
 }
 
 TEST(Scenario, ResolvedTextReadsBackToTheSame) {
-  Loaded a(good, {"abr.noise=0.125", "evaluate.episodes=9", "abr.test.traces=/odd # path: [x"});
+  Loaded a(good, {"abr.train.noise=0.125", "evaluate.episodes=9", "abr.test.traces=/odd # path: [x"});
   ASSERT_EQ(a.status, M4N_OK) << m4n_error_message();
   Loaded b(a->resolved, {}, "/elsewhere/scenario.yaml");
   ASSERT_EQ(b.status, M4N_OK) << m4n_error_message();
   EXPECT_STREQ(a->resolved, b->resolved);
-  EXPECT_EQ(b->abr.noise, 0.125);
+  EXPECT_EQ(b->abr.set[M4N_SET_TRAIN].noise, 0.125);
   EXPECT_STREQ(b->abr.set[M4N_SET_TEST].paths[0], a->abr.set[M4N_SET_TEST].paths[0]);
   for (int i = 0; i < m4n_n_keys; i++) {
     std::string key = std::string(m4n_keys[i].path);
@@ -320,7 +320,7 @@ INSTANTIATE_TEST_SUITE_P(
             "far from everything", with("hovercraft: eels"), nullptr, 8, "hovercraft",
             "expected one of name, task, seed, abr, teacher, student, expert, collect, adapt, label, reuse, "
             "distil, evaluate, bridge"},
-        Refusal{"a dotted key", with("abr.noise: 0"), nullptr, 8, "abr.noise", "unknown key"},
+        Refusal{"a dotted key", with("abr.payload: 1"), nullptr, 8, "abr.payload", "unknown key"},
         Refusal{"an unknown preset", with("teacher: {preset: maxi}"), nullptr, 8, "teacher.preset",
                 "mini, base"},
         Refusal{"shares without policies", with("collect: {policies: [bba, rate], shares: [1]}"), nullptr, 8,
@@ -389,9 +389,9 @@ INSTANTIATE_TEST_SUITE_P(
     Sets, Refused,
     testing::Values(
         Refusal{"no value", good, "seed", 0, "seed", "expected KEY=VALUE"},
-        Refusal{"unknown", good, "abr.nose=1", 0, "abr.nose", "did you mean 'abr.noise'?"},
+        Refusal{"unknown", good, "abr.drian_ms=1", 0, "abr.drian_ms", "did you mean 'abr.drain_ms'?"},
         Refusal{"a section", good, "abr.test=x", 0, "abr.test", "is a section: set one of its keys, traces"},
-        Refusal{"a bad number", good, "abr.noise=nan", 0, "abr.noise", "from 0 to 0.99"},
+        Refusal{"a bad number", good, "abr.test.noise=nan", 0, "abr.test.noise", "from 0 to 0.99"},
         Refusal{"a bad item", good, "evaluate.policies=[bba,bbr]", 0, "evaluate.policies", "bbr"},
         Refusal{"twice", good, "evaluate.policies=bba,bba", 0, "evaluate.policies", "stands twice"},
         Refusal{"empty", good, "evaluate.policies=[]", 0, "evaluate.policies", "expected 1 to"},

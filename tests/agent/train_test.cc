@@ -14,11 +14,10 @@ struct Training : World {
     write_file(
         yaml, "name: small-training\ntask: abr\nseed: 7\n"
               "abr:\n"
-              "  train: {traces: traces, start: seeded}\n"
+              "  train: {noise: 0.1, traces: traces, start: seeded}\n"
               "  valid: {traces: traces}\n"
               "  test: {traces: traces}\n"
               "  video: {sizes: video, ladder: [300, 750, 1850]}\n"
-              "  noise: 0.1\n"
               "student: {preset: tiny}\n"
               "collect: {policies: [bba, robust-mpc, random], shares: [5, 3, 2], episodes: 21}\n"
               "adapt: {steps: 3, batch: 2, log_every: 1, save_every: 1, valid_every: 2, valid_episodes: 2}\n"

@@ -214,7 +214,7 @@ TEST(Abr, StartsFixedSeededAndListed) {
 
 TEST(Abr, NoiseMovesDelaysNotTheTrace) {
   Abr a({steps}), b({steps});
-  b.o.noise = 0.1;
+  b.o.set[M4N_SET_TEST].noise = 0.1;
   ASSERT_EQ(a.open(), M4N_OK);
   ASSERT_EQ(b.open(), M4N_OK);
   a.begin(0, 1), b.begin(0, 1);
@@ -323,8 +323,8 @@ TEST(Abr, SaysWhatItCannotOpen) {
         a->o.set[M4N_SET_TEST].n_paths = 2;
       },
       "/nonexistent");
-  refused([](Abr *a) { a->o.noise = NAN; }, "noise");
-  refused([](Abr *a) { a->o.noise = 1; }, "noise");
+  refused([](Abr *a) { a->o.set[M4N_SET_TEST].noise = NAN; }, "noise");
+  refused([](Abr *a) { a->o.set[M4N_SET_TEST].noise = 1; }, "noise");
   refused([](Abr *a) { a->o.buffer_cap_s = 3; }, "buffer_cap_s");
   refused([](Abr *a) { a->o.first_level = 2; }, "first_level");
   refused([](Abr *a) { a->o.payload = 0; }, "payload");

@@ -46,10 +46,9 @@ struct Case {
     std::string traces = dir + "/t", video = dir + "/v";
     m4n_abr_options o = m4n_abr_defaults();
     const char *paths[] = {traces.c_str()};
-    o.set[M4N_SET_TEST] = {paths, 1, 0, M4N_START_SEEDED, nullptr, {0.5, 2}};
-    o.set[M4N_SET_TRAIN] = {paths, 1, 0, M4N_START_FIXED, nullptr, {0, 0}};
+    o.set[M4N_SET_TEST] = {paths, 1, 0, M4N_START_SEEDED, nullptr, {0.5, 2}, 0.1};
+    o.set[M4N_SET_TRAIN] = {paths, 1, 0, M4N_START_FIXED, nullptr, {0, 0}, 0.1};
     o.video = video.c_str();
-    o.noise = 0.1;
     EXPECT_EQ(task->world_open(&world, &o), M4N_OK) << m4n_error_message();
     return world != nullptr;
   }
