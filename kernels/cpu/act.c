@@ -34,11 +34,13 @@ static void gelu_grad_tile(void *self, int index) {
 }
 static void leaky_relu_tile(void *self, int index) {
   unary *a = self;
-  EACH(a, index, i) a->y[i] = a->x[i] > 0 ? a->x[i] : a->slope * a->x[i];
+  const m4n_real slope = a->slope; // loaded under a condition it would keep the loop scalar
+  EACH(a, index, i) a->y[i] = a->x[i] * (a->x[i] > 0 ? 1 : slope);
 }
 static void leaky_relu_grad_tile(void *self, int index) {
   unary *a = self;
-  EACH(a, index, i) a->y[i] = a->x[i] > 0 ? a->dy[i] : a->slope * a->dy[i];
+  const m4n_real slope = a->slope;
+  EACH(a, index, i) a->y[i] = a->dy[i] * (a->x[i] > 0 ? 1 : slope);
 }
 static void tanh_tile(void *self, int index) {
   unary *a = self;
