@@ -337,6 +337,11 @@ int m4n_safetensors_need(const m4n_tensor **tensor, const m4n_safetensors *f, co
                             m4n_shape_text(expected, sizeof expected, rank, shape));
 }
 
+const m4n_metadata *m4n_safetensors_all_metadata(const m4n_safetensors *f, int *n) {
+  *n = f->n_metadata;
+  return f->metadata;
+}
+
 const char *m4n_safetensors_metadata(const m4n_safetensors *f, const char *key) {
   for (int i = 0; i < f->n_metadata; i++)
     if (strcmp(f->metadata[i].key, key) == 0) return f->metadata[i].value;

@@ -46,6 +46,10 @@ typedef struct m4n_tensor {
   size_t bytes;
 } m4n_tensor;
 
+typedef struct m4n_metadata {
+  const char *key, *value;
+} m4n_metadata;
+
 typedef struct m4n_safetensors m4n_safetensors;
 
 /* `path`: a .safetensors file, an index of shards (….index.json), or a folder with model.safetensors or
@@ -63,6 +67,7 @@ int m4n_safetensors_need(const m4n_tensor **tensor, const m4n_safetensors *file,
                          const int64_t *shape);
 /* A string of `__metadata__` (of a shard's first file); NULL: not there. Lives as long as the file. */
 const char *m4n_safetensors_metadata(const m4n_safetensors *file, const char *key);
+const m4n_metadata *m4n_safetensors_all_metadata(const m4n_safetensors *file, int *n); /* [n] */
 
 /* Converts elements first … first+count−1. EUNSUPPORTED for OTHER; EFORMAT for NaN, infinity, or what float cannot
  * hold. */
@@ -80,10 +85,6 @@ typedef struct m4n_tensor_shape {
   int rank;
   int64_t shape[M4N_TENSOR_RANK];
 } m4n_tensor_shape;
-
-typedef struct m4n_metadata {
-  const char *key, *value;
-} m4n_metadata;
 
 typedef struct m4n_safetensors_writer m4n_safetensors_writer;
 

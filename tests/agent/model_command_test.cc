@@ -19,7 +19,10 @@ TEST(ModelCommand, RefusesWithStatusTwo) {
                                              {"model", "info"},
                                              {"model", "show", "paper"},
                                              {"model", "info", "/nowhere"},
-                                             {"model", "info", "paper", "--x"}}) {
+                                             {"model", "info", "paper", "--x"},
+                                             {"model", "info", "paper", "small"},
+                                             {"model", "convert", "paper"},
+                                             {"model", "convert", "a", "b", "--to", "int3"}}) {
     const Ended e = Process(bad).finish();
     EXPECT_EQ(e.status, 2) << bad.back();
     EXPECT_EQ(e.out, "");
