@@ -21,8 +21,9 @@ typedef struct cpu_backend {
 /* ---- which variant ------------------------------------------------------------------------------------------------------------ */
 
 typedef struct variant {
-  const char *name;
+  const char *name, *description;
   const m4n_ops *ops;
+  bool tiles; // and the processor's matrix tiles
 } variant;
 
 #if defined(__x86_64__)
@@ -33,17 +34,21 @@ static bool runs_here(const char *name) {
   if (!__builtin_cpu_supports("avx2") || !__builtin_cpu_supports("fma") || !__builtin_cpu_supports("bmi2"))
     return false;
   if (!strcmp(name, "v3")) return true;
+  if (!strcmp(name, "amx") && !m4n_tile_unit_here()) return false;
   return __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
          __builtin_cpu_supports("avx512cd") && __builtin_cpu_supports("avx512dq") &&
          __builtin_cpu_supports("avx512vl");
 }
-static const variant variants[] = {{"v4", &m4n_cpu_v4_ops}, {"v3", &m4n_cpu_v3_ops}, {"v2", &m4n_cpu_v2_ops}};
+static const variant variants[] = {{"amx", "x86-64-v4 with AMX", &m4n_cpu_v4_ops, true},
+                                   {"v4", "x86-64-v4", &m4n_cpu_v4_ops, false},
+                                   {"v3", "x86-64-v3", &m4n_cpu_v3_ops, false},
+                                   {"v2", "x86-64-v2", &m4n_cpu_v2_ops, false}};
 #else
 static bool runs_here(const char *name) {
   (void)name;
   return true;
 }
-static const variant variants[] = {{"generic", &m4n_cpu_generic_ops}};
+static const variant variants[] = {{"generic", "generic", &m4n_cpu_generic_ops, false}};
 #endif
 enum { VARIANTS = sizeof variants / sizeof *variants };
 
@@ -73,14 +78,14 @@ static int cpu_open(m4n_backend **out, const char *wanted, m4n_pool *pool) {
   cpu->backend.kind = &m4n_cpu_kind;
   cpu->ops = chosen->ops;
   cpu->pool = pool;
-  const int status = m4n_cpu_workspace_open(&cpu->work, m4n_pool_threads(pool));
+  const int status =
+      m4n_cpu_workspace_open(&cpu->work, m4n_pool_threads(pool), chosen->tiles ? m4n_tile_unit_here() : NULL);
   if (status) {
     cpu_close(&cpu->backend);
     return status;
   }
-  const char *level = chosen->name[0] == 'v' ? "x86-64-" : "";
-  snprintf(cpu->backend.description, sizeof cpu->backend.description, "cpu %s%s, %s, %d threads%s", level,
-           chosen->name, m4n_gemm_library_name(), m4n_pool_threads(pool),
+  snprintf(cpu->backend.description, sizeof cpu->backend.description, "cpu %s, %s, %d threads%s",
+           chosen->description, m4n_gemm_library_name(), m4n_pool_threads(pool),
            sizeof(m4n_real) == sizeof(double) ? ", float64" : "");
   *out = &cpu->backend;
   return M4N_OK;

@@ -37,7 +37,7 @@ private:
 /* "cpu-v4", … : the variants that this processor runs. */
 inline std::vector<std::string> cpu_devices() {
   std::vector<std::string> names;
-  for (const char *name : {"cpu-v4", "cpu-v3", "cpu-v2", "cpu-generic"})
+  for (const char *name : {"cpu-amx", "cpu-v4", "cpu-v3", "cpu-v2", "cpu-generic"})
     if (Device(name, 1).ok()) names.push_back(name);
   return names;
 }

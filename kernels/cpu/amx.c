@@ -1,0 +1,82 @@
+/* Products on the matrix tiles of x86-64 (AMX): a tile is 16 rows of 64 bytes, and c += a·b for a of 16 rows of x and b of
+ * 16 columns of a panel, 32 bf16 or 64 int8 deep, is one instruction. Compiled once, asked for at start. */
+#include "kernels/cpu/packed.h"
+
+#if defined(__x86_64__) && defined(__linux__)
+#include <cpuid.h>
+#include <immintrin.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#define WITH_TILES __attribute__((target("amx-tile,amx-bf16,amx-int8")))
+
+enum { ROW = 64, ROWS = 16, PANEL_ROW = 2 * ROW, STEP = ROWS * PANEL_ROW }; /* bytes; tiles side by side */
+
+/* What LDTILECFG reads: all eight tiles are of 16 rows of 64 bytes. */
+typedef struct tile_shapes {
+  uint8_t palette, start, reserved[14];
+  uint16_t row[16];
+  uint8_t rows[16];
+} tile_shapes;
+
+WITH_TILES static void begin(void) {
+  static const tile_shapes shapes = {.palette = 1,
+                                     .row = {ROW, ROW, ROW, ROW, ROW, ROW, ROW, ROW},
+                                     .rows = {ROWS, ROWS, ROWS, ROWS, ROWS, ROWS, ROWS, ROWS}};
+  _tile_loadconfig(&shapes);
+}
+WITH_TILES static void end(void) {
+  _tile_release();
+}
+
+/* Tiles 0 … 3: sums of two times 16 rows and two times 16 columns; 4, 5: rows of x; 6, 7: columns of the panel. */
+#define PRODUCT(name, type, multiply)                                                                        \
+  WITH_TILES static void name(type *c, const void *x, size_t x_row, const void *panel, size_t depth,         \
+                              int rows) {                                                                    \
+    const char *upper = x, *lower = upper + ROWS * x_row, *w = panel;                                        \
+    _tile_zero(0);                                                                                           \
+    _tile_zero(1);                                                                                           \
+    if (rows <= ROWS) {                                                                                      \
+      for (size_t k = 0; k < depth; k += ROW, w += STEP) {                                                   \
+        _tile_loadd(4, upper + k, x_row);                                                                    \
+        _tile_loadd(6, w, PANEL_ROW);                                                                        \
+        _tile_loadd(7, w + ROW, PANEL_ROW);                                                                  \
+        multiply(0, 4, 6);                                                                                   \
+        multiply(1, 4, 7);                                                                                   \
+      }                                                                                                      \
+    } else {                                                                                                 \
+      _tile_zero(2);                                                                                         \
+      _tile_zero(3);                                                                                         \
+      for (size_t k = 0; k < depth; k += ROW, w += STEP) {                                                   \
+        _tile_loadd(4, upper + k, x_row);                                                                    \
+        _tile_loadd(5, lower + k, x_row);                                                                    \
+        _tile_loadd(6, w, PANEL_ROW);                                                                        \
+        _tile_loadd(7, w + ROW, PANEL_ROW);                                                                  \
+        multiply(0, 4, 6);                                                                                   \
+        multiply(1, 4, 7);                                                                                   \
+        multiply(2, 5, 6);                                                                                   \
+        multiply(3, 5, 7);                                                                                   \
+      }                                                                                                      \
+      _tile_stored(2, c + ROWS * M4N_PANEL, PANEL_ROW);                                                      \
+      _tile_stored(3, c + ROWS * M4N_PANEL + 16, PANEL_ROW);                                                 \
+    }                                                                                                        \
+    _tile_stored(0, c, PANEL_ROW);                                                                           \
+    _tile_stored(1, c + 16, PANEL_ROW);                                                                      \
+  }
+PRODUCT(product_bf16, float, _tile_dpbf16ps)
+PRODUCT(product_int8, int32_t, _tile_dpbssd)
+
+/* CPUID leaf 7, EDX: bf16, tiles, int8; then the system is asked, since tiles make a thread's state 8 KB larger. */
+const m4n_tile_unit *m4n_tile_unit_here(void) {
+  enum { NEEDED = 1 << 22 | 1 << 24 | 1 << 25, ARCH_REQ_XCOMP_PERM = 0x1023, XFEATURE_TILEDATA = 18 };
+  static const m4n_tile_unit unit = {begin, end, product_bf16, product_int8};
+  unsigned a, b, c, d;
+  if (sizeof(m4n_real) != sizeof(float) || !__get_cpuid_count(7, 0, &a, &b, &c, &d) || (d & NEEDED) != NEEDED)
+    return NULL;
+  return syscall(SYS_arch_prctl, ARCH_REQ_XCOMP_PERM, XFEATURE_TILEDATA) ? NULL : &unit;
+}
+#else
+const m4n_tile_unit *m4n_tile_unit_here(void) {
+  return NULL;
+}
+#endif

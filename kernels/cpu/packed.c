@@ -1,0 +1,358 @@
+/* Linear layers with packed weights (packed.h): y = x·wᵀ + b and, for bf16, x̄ = ȳ·w. Panels are the processor's tiles' where
+ * it has them, else loops over blocks of rows with sums in registers. */
+#include "kernels/cpu/packed.h"
+
+#include "kernels/cpu/block.h"
+#include "kernels/cpu/cpu.h"
+#include "kernels/cpu/lanes.h"
+#include "kernels/cpu/linear.h"
+#include "kernels/cpu/math.h"
+#if defined(__SSE2__)
+#include <immintrin.h>
+#endif
+
+/* ---- blocks: c[BLOCK][32] = x[BLOCK][depth]·panel ---------------------------------------------------------------------
+ *
+ * Two vectors of columns times BLOCK rows of sums, with what they are made of, fill the registers. Weights are fetched
+ * ahead of their use: a core that waits for its own loads reads memory at a third of what it can. */
+#if M4N_VECTOR_BYTES == 64
+enum { BLOCK = 8 };
+#else
+enum { BLOCK = 4 };
+#endif
+enum { AHEAD = 4096, WIDE = 2 };
+
+#define FETCH(w) __builtin_prefetch((const char *)(w) + AHEAD)
+
+typedef struct rows_of_x {
+  const char *row[BLOCK];
+} rows_of_x;
+
+static inline m4n_real real_at(const rows_of_x *x, int i, int k) {
+  return ((const m4n_real *)(const void *)x->row[i])[k];
+}
+
+static void block_real(m4n_real *c, rows_of_x x, const m4n_real *w, int depth) {
+  for (int j = 0; j < M4N_PANEL; j += WIDE * M4N_VECTOR) {
+    m4n_vector sum[BLOCK][WIDE] = {{{0}}};
+    for (int k = 0; k < depth; k++) {
+      const m4n_vector *right = (const m4n_vector *)(const void *)(w + (size_t)k * M4N_PANEL + j);
+      for (int v = 0; v < WIDE; v++) FETCH(right + v);
+      for (int i = 0; i < BLOCK; i++)
+        for (int v = 0; v < WIDE; v++) sum[i][v] += real_at(&x, i, k) * right[v];
+    }
+    for (int i = 0; i < BLOCK; i++)
+      for (int v = 0; v < WIDE; v++) m4n_vector_store(c + i * M4N_PANEL + j + v * M4N_VECTOR, sum[i][v]);
+  }
+}
+
+/* Two bf16 in 32 bits: the upper one is a float32 with the lower as its last digits. */
+typedef uint32_t pairs __attribute__((vector_size(4 * M4N_VECTOR), may_alias));
+typedef float floats __attribute__((vector_size(4 * M4N_VECTOR)));
+
+static void block_bf16(m4n_real *c, rows_of_x x, const uint16_t *w, int depth) {
+  for (int j = 0; j < M4N_PANEL; j += WIDE * M4N_VECTOR) {
+    m4n_vector sum[BLOCK][WIDE] = {{{0}}};
+    for (int k = 0; k < depth; k += 2) {
+      const pairs *right = (const pairs *)(const void *)(w + (size_t)k * M4N_PANEL + 2 * j);
+      m4n_vector even[WIDE], odd[WIDE];
+      for (int v = 0; v < WIDE; v++) {
+        FETCH(right + v);
+        even[v] = __builtin_convertvector((floats)(right[v] << 16), m4n_vector);
+        odd[v] = __builtin_convertvector((floats)(right[v] & 0xffff0000), m4n_vector);
+      }
+      for (int i = 0; i < BLOCK; i++)
+        for (int v = 0; v < WIDE; v++) {
+          sum[i][v] += real_at(&x, i, k) * even[v];
+          sum[i][v] += real_at(&x, i, k + 1) * odd[v];
+        }
+    }
+    for (int i = 0; i < BLOCK; i++)
+      for (int v = 0; v < WIDE; v++) m4n_vector_store(c + i * M4N_PANEL + j + v * M4N_VECTOR, sum[i][v]);
+  }
+}
+
+typedef int16_t shorts __attribute__((vector_size(M4N_VECTOR_BYTES), may_alias));
+typedef int32_t wholes __attribute__((vector_size(M4N_VECTOR_BYTES), may_alias));
+enum { WHOLES = M4N_VECTOR_BYTES / 4 };
+
+/* Products of neighbours, added: 16 bits by 16 bits to 32. */
+static inline wholes multiply_pairs(shorts a, shorts b) {
+#if M4N_VECTOR_BYTES == 64 && defined(__AVX512BW__)
+  return (wholes)_mm512_madd_epi16((__m512i)a, (__m512i)b);
+#elif M4N_VECTOR_BYTES == 32 && defined(__AVX2__)
+  return (wholes)_mm256_madd_epi16((__m256i)a, (__m256i)b);
+#elif M4N_VECTOR_BYTES == 16 && defined(__SSE2__)
+  return (wholes)_mm_madd_epi16((__m128i)a, (__m128i)b);
+#else
+  const wholes x = (wholes)a, y = (wholes)b;
+  return (x >> 16) * (y >> 16) + (x << 16 >> 16) * (y << 16 >> 16);
+#endif
+}
+
+/* Four int8 in 32 bits become (k, k + 2) and (k + 1, k + 3); x comes in that order, as 16 bits. */
+static void block_int8(int32_t *c, rows_of_x x, const int8_t *w, int depth) {
+  for (int j = 0; j < M4N_PANEL; j += WIDE * WHOLES) {
+    wholes sum[BLOCK][WIDE] = {{{0}}};
+    for (int k = 0; k < depth; k += 4) {
+      const shorts *right = (const shorts *)(const void *)(w + (size_t)k * M4N_PANEL + 4 * j);
+      shorts even[WIDE], odd[WIDE];
+      for (int v = 0; v < WIDE; v++) {
+        FETCH(right + v);
+        even[v] = right[v] << 8 >> 8, odd[v] = right[v] >> 8;
+      }
+      for (int i = 0; i < BLOCK; i++) {
+        const int32_t *pair = (const int32_t *)(const void *)(x.row[i] + 2 * k);
+        for (int v = 0; v < WIDE; v++) {
+          sum[i][v] += multiply_pairs((shorts)(pair[0] - (wholes){0}), even[v]);
+          sum[i][v] += multiply_pairs((shorts)(pair[1] - (wholes){0}), odd[v]);
+        }
+      }
+    }
+    for (int i = 0; i < BLOCK; i++)
+      for (int v = 0; v < WIDE; v++) memcpy(c + i * M4N_PANEL + j + v * WHOLES, &sum[i][v], sizeof sum[i][v]);
+  }
+}
+
+/* ---- rows of x as a product reads them --------------------------------------------------------------------------------- */
+
+/* The largest magnitude/127 of a row of x or w; not a number if one of them is not finite. */
+static m4n_real int8_scale(const m4n_real *x, int n) {
+  m4n_real most[M4N_LANES] = {0}, poison[M4N_LANES] = {0};
+#define LOOK(lane, value)                                                                                    \
+  do {                                                                                                       \
+    const m4n_real size = (value) < 0 ? -(value) : (value);                                                  \
+    most[lane] = size > most[lane] ? size : most[lane];                                                      \
+    poison[lane] += 0 * (value);                                                                             \
+  } while (0)
+  int at = 0;
+  for (; at + M4N_LANES <= n; at += M4N_LANES)
+    for (int i = 0; i < M4N_LANES; i++) LOOK(i, x[at + i]);
+  for (; at < n; at++) LOOK(0, x[at]);
+#undef LOOK
+  for (int i = 1; i < M4N_LANES; i++) most[0] = most[i] > most[0] ? most[i] : most[0], poison[0] += poison[i];
+  return most[0] / 127 + poison[0];
+}
+
+typedef struct convert {
+  const m4n_cpu_linear *plan;
+  const m4n_real *x;
+  int rows, width, depth, ld, step; /* rows and columns that exist; columns of the copy */
+} convert;
+
+/* Bytes of a number of x in the copy: bf16 and int8 for tiles; for blocks m4n_real and 16 bits. */
+static size_t size_in_copy(const m4n_cpu_linear *l) {
+  const bool int8 = l->linear.shape.format == M4N_W_INT8;
+  return l->work->tiles ? (int8 ? 1 : 2) : (int8 ? 2 : sizeof(m4n_real));
+}
+
+/* Divides a row by its scale into −127 … 127; 0 where it is 0 or not finite (the scale then says so). */
+static void quantise(const convert *c, int row, const m4n_real *x, char *to) {
+  const m4n_real scale = int8_scale(x, c->width), inverse = scale > 0 ? 1 / scale : 0;
+  const int n = scale > 0 ? c->width : 0;
+  c->plan->work->row_scale[row] = scale;
+  if (c->plan->work->tiles) {
+    int8_t *byte = (int8_t *)to;
+    for (int i = 0; i < n; i++) byte[i] = (int8_t)(int)m4n_round(x[i] * inverse);
+    memset(byte + n, 0, (size_t)(c->depth - n));
+    return;
+  }
+  int16_t *half = (int16_t *)(void *)to;
+  memset(half, 0, (size_t)c->depth * sizeof *half);
+  for (int i = 0; i < n; i++) {
+    const int place = (i & 1) << 1 | (i & 2) >> 1; // of 0, 1, 2, 3: 0, 2, 1, 3
+    half[i - i % 4 + place] = (int16_t)(int)m4n_round(x[i] * inverse);
+  }
+}
+
+static void round_to_bf16(const convert *c, const m4n_real *x, char *to) {
+  uint16_t *half = (uint16_t *)(void *)to;
+  m4n_real *real = (m4n_real *)(void *)to;
+  const int n = c->width;
+  if (c->plan->work->tiles) {
+    for (int i = 0; i < n; i++) half[i] = m4n_bf16_of((float)x[i]);
+    memset(half + n, 0, (size_t)(c->depth - n) * sizeof *half);
+  } else {
+    for (int i = 0; i < n; i++) real[i] = m4n_of_bf16(m4n_bf16_of((float)x[i]));
+    memset(real + n, 0, (size_t)(c->depth - n) * sizeof *real);
+  }
+}
+
+static void convert_tile(void *self, int index) {
+  const convert *c = self;
+  const m4n_cpu_linear *l = c->plan;
+  M4N_TILE_RANGE(int, begin, end, index, c->step, c->rows);
+  for (int row = begin; row < end; row++) {
+    const m4n_real *x = c->x + (size_t)row * c->ld;
+    char *to = (char *)l->work->rows + (size_t)row * c->depth * size_in_copy(l);
+    if (l->linear.shape.format == M4N_W_INT8)
+      quantise(c, row, x, to);
+    else
+      round_to_bf16(c, x, to);
+  }
+}
+
+/* ---- the product ---------------------------------------------------------------------------------------------------------- */
+
+/* A tile of the pool: panels of about 64 KB, so that they stay near while blocks of up to 128 rows pass. */
+enum { TILE_BYTES = 65536, TILE_ROWS = 128 };
+
+typedef struct multiply {
+  const m4n_cpu_linear *plan;
+  const m4n_packed *p;
+  m4n_real *y;
+  const m4n_real *bias;
+  const char *x, *w;
+  size_t x_row; /* bytes */
+  int y_ld, rows, add, step;
+} multiply;
+
+/* From sums to y: int8 has scales of x's row and of w's; then the old y and the bias. */
+static void put_rows(const multiply *a, const void *sums, int first, int rows, int column, int width) {
+#define PUT(expression)                                                                                      \
+  if (a->add)                                                                                                \
+    for (int c = 0; c < width; c++) y[c] += (expression);                                                    \
+  else                                                                                                       \
+    for (int c = 0; c < width; c++) y[c] = (expression)
+
+  const m4n_cpu_linear *l = a->plan;
+  const m4n_real *scale = (const m4n_real *)(const void *)(a->w + l->at_scale) + column;
+  for (int i = 0; i < rows; i++) {
+    const m4n_real *restrict real = (const m4n_real *)sums + (size_t)i * M4N_PANEL;
+    const int32_t *restrict whole = (const int32_t *)sums + (size_t)i * M4N_PANEL;
+    m4n_real *restrict y = a->y + (size_t)(first + i) * a->y_ld + column;
+    if (l->linear.shape.format == M4N_W_INT8) {
+      const m4n_real of_row = l->work->row_scale[first + i];
+      PUT(of_row * scale[c] * (m4n_real)whole[c]);
+    } else {
+      PUT(real[c]);
+    }
+    if (a->bias)
+      for (int c = 0; c < width; c++) y[c] += a->bias[column + c];
+  }
+#undef PUT
+}
+
+/* Rows `first` … of a panel by blocks; of a last block that is not full, a row is taken again and not kept. */
+static void multiply_block(const multiply *a, void *sums, const char *panel, int first) {
+  rows_of_x x;
+  for (int i = 0; i < BLOCK; i++) x.row[i] = a->x + (size_t)m4n_min(first + i, a->rows - 1) * a->x_row;
+  switch (a->plan->linear.shape.format) {
+  case M4N_W_INT8:
+    block_int8(sums, x, (const int8_t *)panel, a->p->depth);
+    break;
+  case M4N_W_BF16:
+    block_bf16(sums, x, (const uint16_t *)(const void *)panel, a->p->depth);
+    break;
+  default:
+    block_real(sums, x, (const m4n_real *)(const void *)panel, a->p->depth);
+  }
+}
+
+static void multiply_on_tiles(const multiply *a, void *sums, const char *panel, int first, int rows) {
+  const m4n_tile_unit *unit = a->plan->work->tiles;
+  const char *x = a->x + (size_t)first * a->x_row;
+  if (a->plan->linear.shape.format == M4N_W_INT8)
+    unit->int8(sums, x, a->x_row, panel, a->x_row, rows);
+  else
+    unit->bf16(sums, x, a->x_row, panel, a->x_row, rows);
+}
+
+static void multiply_tile(void *self, int index) {
+  const multiply *a = self;
+  const m4n_packed *p = a->p;
+  const int across = m4n_ceil_div(p->panels, a->step);
+  const bool tiles = a->plan->work->tiles && a->plan->linear.shape.format != M4N_W_PACKED;
+  const int most = tiles ? M4N_TILE_ROWS : BLOCK;
+  M4N_TILE_RANGE(int, left, right, index % across, a->step, p->panels);
+  M4N_TILE_RANGE(int, top, bottom, index / across, TILE_ROWS, a->rows);
+  m4n_real sums[M4N_TILE_ROWS * M4N_PANEL] __attribute__((aligned(64)));
+  if (tiles) a->plan->work->tiles->begin();
+  for (int panel = left; panel < right; panel++) {
+    const char *w = a->w + p->at + (size_t)panel * p->panel;
+    const int column = panel * M4N_PANEL, width = m4n_min(M4N_PANEL, p->N - column);
+    for (int first = top; first < bottom; first += most) {
+      const int rows = m4n_min(most, bottom - first);
+      if (tiles)
+        multiply_on_tiles(a, sums, w, first, rows);
+      else
+        multiply_block(a, sums, w, first);
+      put_rows(a, sums, first, rows, column, width);
+    }
+  }
+  if (tiles) a->plan->work->tiles->end();
+}
+
+/* x is [rows][p->K] with distance ld. */
+static void run(m4n_stream *s, multiply *a, const m4n_real *x, int ld) {
+  const m4n_cpu_linear *l = a->plan;
+  const m4n_packed *p = a->p;
+  a->step = (int)(p->panel < TILE_BYTES ? TILE_BYTES / p->panel : 1);
+  a->x = (const char *)x, a->x_row = (size_t)ld * sizeof *x;
+  if (l->linear.shape.format != M4N_W_PACKED) {
+    convert c = {l, x, a->rows, p->K, p->depth, ld, m4n_tile_rows(p->K)};
+    m4n_cpu_run(s, m4n_ceil_div(a->rows, c.step), convert_tile, &c);
+    a->x = l->work->rows, a->x_row = (size_t)p->depth * size_in_copy(l);
+  }
+  m4n_cpu_run(s, m4n_ceil_div(p->panels, a->step) * m4n_ceil_div(a->rows, TILE_ROWS), multiply_tile, a);
+}
+
+void M4N_CPU(packed_fwd)(m4n_stream *s, m4n_real *y, const m4n_real *x, const void *w, const m4n_real *bias,
+                         const m4n_cpu_linear *l, int rows, int add) {
+  multiply a = {.plan = l, .p = &l->ahead, .y = y, .bias = bias, .w = w, .rows = rows, .add = add};
+  a.y_ld = l->linear.shape.y_ld;
+  run(s, &a, x, l->linear.shape.x_ld);
+}
+void M4N_CPU(packed_bwd_x)(m4n_stream *s, m4n_real *dx, const m4n_real *dy, const void *w,
+                           const m4n_cpu_linear *l, int rows, int add) {
+  multiply a = {.plan = l, .p = &l->reverse, .y = dx, .w = w, .rows = rows, .add = add};
+  a.y_ld = l->linear.shape.x_ld;
+  run(s, &a, dy, l->linear.shape.y_ld);
+}
+
+/* ---- packing -------------------------------------------------------------------------------------------------------------- */
+
+typedef struct packing {
+  const m4n_cpu_linear *plan;
+  const m4n_packed *p;
+  char *packed;
+  const m4n_real *w;
+  size_t of_column, of_depth; /* distances of w's numbers */
+} packing;
+
+static void pack_tile(void *self, int index) {
+  const packing *a = self;
+  const m4n_packed *p = a->p;
+  const int column = index * M4N_PANEL, width = m4n_min(M4N_PANEL, p->N - column);
+  const int format = a->plan->linear.shape.format, group = format == M4N_W_INT8   ? 4
+                                                           : format == M4N_W_BF16 ? 2
+                                                                                  : 1;
+  char *panel = a->packed + p->at + (size_t)index * p->panel;
+  memset(panel, 0, p->panel);
+  for (int c = 0; c < width; c++) {
+    const m4n_real *w = a->w + (size_t)(column + c) * a->of_column;
+    m4n_real inverse = 0;
+    if (format == M4N_W_INT8) {
+      const m4n_real scale = int8_scale(w, p->K);
+      ((m4n_real *)(void *)(a->packed + a->plan->at_scale))[column + c] = scale;
+      inverse = scale > 0 ? 1 / scale : 0;
+    }
+    for (int k = 0; k < p->K; k++) {
+      const m4n_real value = w[(size_t)k * a->of_depth];
+      const size_t at = ((size_t)(k / group) * M4N_PANEL + (size_t)c) * (size_t)group + (size_t)(k % group);
+      if (format == M4N_W_INT8)
+        ((int8_t *)panel)[at] = (int8_t)(inverse > 0 ? (int)m4n_round(value * inverse) : 0);
+      else if (format == M4N_W_BF16)
+        ((uint16_t *)(void *)panel)[at] = m4n_bf16_of((float)value);
+      else
+        ((m4n_real *)(void *)panel)[at] = value;
+    }
+  }
+}
+
+void M4N_CPU(packed_pack)(m4n_stream *s, void *packed, const m4n_real *w, const m4n_cpu_linear *l) {
+  const size_t in = (size_t)l->linear.shape.in;
+  packing ahead = {l, &l->ahead, packed, w, in, 1}, reverse = {l, &l->reverse, packed, w, 1, in};
+  m4n_cpu_run(s, l->ahead.panels, pack_tile, &ahead);
+  m4n_cpu_run(s, l->reverse.panels, pack_tile, &reverse);
+}
