@@ -77,7 +77,7 @@ int m4n_abr_declare(m4n_abr **out, m4n_builder *given, const m4n_abr_shape *shap
   at.set = M4N_SET_TASK;
   at.max_B = steps;
   at.max_T = 1;
-  at.format = M4N_W_REAL;
+  if (at.format != M4N_W_REAL) at.format = M4N_W_PACKED; // never less than float32
   at.lora.rank = 0;
   const int e = shape->embed, token_ld = M4N_ABR_TOKENS * d;
   for (int i = 0; i < FEATURES; i++) {

@@ -8,7 +8,9 @@
 
 #include "kernels/base/status.h"
 
-enum { MAX_THREADS = 256, SPIN = 2000 };
+/* PAUSES: about 15 µs on a processor of today; a round's work, or the gap between two, is often shorter than it takes to
+ * wake a thread. */
+enum { MAX_THREADS = 256, PAUSES = 300, CLOSED = 1 << 30 };
 
 typedef struct worker {
   struct m4n_pool *pool;
@@ -21,10 +23,13 @@ struct m4n_pool {
   worker workers[MAX_THREADS];
   pthread_mutex_t lock;
   pthread_cond_t start, done;
-  atomic_uint round; /* changed under the lock; read without it while spinning */
-  atomic_int next;   /* the next tile to take */
-  atomic_int busy;   /* workers not yet back from this round */
-  bool stop;
+  atomic_uint round;
+  atomic_int
+      gate; /* workers inside the round, and CLOSED when its tiles are taken: who comes late stays out */
+  atomic_int next;    /* the next tile to take */
+  atomic_int asleep;  /* workers that must be woken */
+  atomic_bool awaits; /* the caller sleeps until the last worker leaves */
+  atomic_bool stop;
   int tiles;
   m4n_tile tile;
   void *self;
@@ -40,22 +45,36 @@ static void work(m4n_pool *pool) {
   for (int i; (i = atomic_fetch_add(&pool->next, 1)) < pool->tiles;) pool->tile(pool->self, i);
 }
 
+static void pause_briefly(void) {
+#if defined(__x86_64__)
+  __builtin_ia32_pause();
+#else
+  __asm__ volatile("" ::: "memory");
+#endif
+}
+
+/* Returns the number of a round other than `seen`. A short spin bridges the gap between two steps of one loop; then
+ * sleep, since cores are few. */
+static unsigned next_round(m4n_pool *pool, unsigned seen) {
+  for (int i = 0; i < PAUSES && atomic_load(&pool->round) == seen; i++) pause_briefly();
+  if (atomic_load(&pool->round) == seen) {
+    pthread_mutex_lock(&pool->lock);
+    atomic_fetch_add(&pool->asleep, 1);
+    while (atomic_load(&pool->round) == seen) pthread_cond_wait(&pool->start, &pool->lock);
+    atomic_fetch_sub(&pool->asleep, 1);
+    pthread_mutex_unlock(&pool->lock);
+  }
+  return atomic_load(&pool->round);
+}
+
 static void *run_worker(void *argument) {
   m4n_pool *pool = ((worker *)argument)->pool;
   thread_number = ((worker *)argument)->number;
-  unsigned seen = 0;
-  for (;;) {
-    // A short spin bridges the gap between two steps of one loop; then sleep, since cores are few.
-    for (int i = 0; i < SPIN && atomic_load_explicit(&pool->round, memory_order_acquire) == seen; i++)
-      __asm__ volatile("" ::: "memory");
-    pthread_mutex_lock(&pool->lock);
-    while (atomic_load(&pool->round) == seen) pthread_cond_wait(&pool->start, &pool->lock);
-    seen = atomic_load(&pool->round);
-    bool stop = pool->stop;
-    pthread_mutex_unlock(&pool->lock);
-    if (stop) return NULL;
-    work(pool);
-    if (atomic_fetch_sub(&pool->busy, 1) == 1) {
+  for (unsigned seen = 0;;) {
+    seen = next_round(pool, seen);
+    if (atomic_load(&pool->stop)) return NULL;
+    if (!(atomic_fetch_add(&pool->gate, 1) & CLOSED)) work(pool);
+    if (atomic_fetch_sub(&pool->gate, 1) == CLOSED + 1 && atomic_load(&pool->awaits)) {
       pthread_mutex_lock(&pool->lock);
       pthread_cond_signal(&pool->done);
       pthread_mutex_unlock(&pool->lock);
@@ -64,8 +83,9 @@ static void *run_worker(void *argument) {
 }
 
 static void begin_round(m4n_pool *pool) {
+  atomic_fetch_add(&pool->round, 1);
+  if (!atomic_load(&pool->asleep)) return;
   pthread_mutex_lock(&pool->lock);
-  atomic_fetch_add_explicit(&pool->round, 1, memory_order_release);
   pthread_cond_broadcast(&pool->start);
   pthread_mutex_unlock(&pool->lock);
 }
@@ -86,6 +106,7 @@ int m4n_pool_open(m4n_pool **out, int threads) {
   pthread_mutex_init(&pool->lock, NULL);
   pthread_cond_init(&pool->start, NULL);
   pthread_cond_init(&pool->done, NULL);
+  atomic_store(&pool->gate, CLOSED);
   pool->threads = 1;
   for (; pool->threads < threads; pool->threads++) {
     worker *w = &pool->workers[pool->threads];
@@ -99,17 +120,20 @@ int m4n_pool_open(m4n_pool **out, int threads) {
   return M4N_OK;
 }
 
+/* A worker that the system has not let run yet is not waited for: the caller does its tiles. */
 static void run_round(m4n_pool *pool, int tiles, m4n_tile tile, void *self) {
   pool->tiles = tiles, pool->tile = tile, pool->self = self;
   atomic_store(&pool->next, 0);
-  atomic_store(&pool->busy, pool->threads - 1);
+  atomic_fetch_and(&pool->gate, ~CLOSED);
   begin_round(pool);
   work(pool);
-  for (int i = 0; i < SPIN && atomic_load_explicit(&pool->busy, memory_order_acquire); i++)
-    __asm__ volatile("" ::: "memory");
-  if (atomic_load_explicit(&pool->busy, memory_order_acquire)) {
+  atomic_fetch_or(&pool->gate, CLOSED);
+  for (int i = 0; i < PAUSES && atomic_load(&pool->gate) != CLOSED; i++) pause_briefly();
+  if (atomic_load(&pool->gate) != CLOSED) {
     pthread_mutex_lock(&pool->lock);
-    while (atomic_load(&pool->busy)) pthread_cond_wait(&pool->done, &pool->lock);
+    atomic_store(&pool->awaits, true);
+    while (atomic_load(&pool->gate) != CLOSED) pthread_cond_wait(&pool->done, &pool->lock);
+    atomic_store(&pool->awaits, false);
     pthread_mutex_unlock(&pool->lock);
   }
 }
@@ -131,9 +155,7 @@ int m4n_pool_threads(const m4n_pool *pool) {
 
 void m4n_pool_close(m4n_pool *pool) {
   if (!pool) return;
-  pthread_mutex_lock(&pool->lock);
-  pool->stop = true;
-  pthread_mutex_unlock(&pool->lock);
+  atomic_store(&pool->stop, true);
   begin_round(pool);
   for (int i = 1; i < pool->threads; i++) pthread_join(pool->workers[i].thread, NULL);
   pthread_cond_destroy(&pool->done);

@@ -1,6 +1,8 @@
 /* Linear layers: what plans refuse, and that a row's result is the row's own. Values are in ops_test. */
 #include <gtest/gtest.h>
 
+#include <cmath>
+
 #include "tests/kernels/cases/engine.h"
 
 namespace {
@@ -89,14 +91,43 @@ void rows_are_their_own(const Device &device, int in, int out, int most, int for
 }
 
 TEST(Rows, AreTheirOwn) {
-  Device device("cpu", 2);
-  ASSERT_TRUE(device.ok()) << device.error();
-  for (int format : {M4N_W_REAL, M4N_W_PACKED, M4N_W_BF16, M4N_W_INT8}) {
-    rows_are_their_own(device, 129, 33, 333, format);
-    rows_are_their_own(device, 512, 512, 300, format);
-    rows_are_their_own(device, 1376, 70, 257, format);
-    rows_are_their_own(device, 32, 7, 300, format);
+  for (const std::string &name : cpu_devices()) {
+    SCOPED_TRACE(name);
+    Device device(name, 2);
+    ASSERT_TRUE(device.ok()) << device.error();
+    for (int format : {M4N_W_REAL, M4N_W_PACKED, M4N_W_BF16, M4N_W_INT8}) {
+      rows_are_their_own(device, 129, 33, 333, format);
+      rows_are_their_own(device, 512, 512, 300, format);
+      rows_are_their_own(device, 1376, 70, 257, format);
+      rows_are_their_own(device, 32, 7, 300, format);
+    }
   }
+}
+
+/* What cannot be a number in int8 or bf16 stays visible, in its own row alone. */
+TEST(Rows, ThatAreNotFiniteShow) {
+  const int in = 70, out = 40, rows = 20;
+  for (const std::string &name : cpu_devices())
+    for (int format : {M4N_W_REAL, M4N_W_PACKED, M4N_W_BF16, M4N_W_INT8})
+      for (double bad : {(double)NAN, (double)INFINITY}) {
+        SCOPED_TRACE(name + " format " + std::to_string(format));
+        Device device(name, 1);
+        const m4n_linear_shape n = shape(in, out, rows, format, 0);
+        const m4n_linear *plan = nullptr;
+        ASSERT_EQ(m4n_linear_plan(&plan, device.stream(), &n), M4N_OK) << m4n_error_message();
+        Arrays a;
+        Vector x = normal((size_t)rows * in);
+        x[(size_t)3 * in + 69] = bad;
+        const int at_x = a.in(x), y = a.in(Vector((size_t)rows * out)), w = a.in(normal((size_t)in * out));
+        Loaded memory(device, a);
+        const Call &r = memory.run;
+        void *packed = m4n_alloc(device.backend(), m4n_linear_bytes(plan));
+        m4n_linear_pack(r.s, packed, r.real(w), plan);
+        m4n_linear_fwd(r.s, r.real(y), r.real(at_x), packed, nullptr, plan, rows, 0);
+        const auto got = memory.get(r.real(y), (size_t)rows * out);
+        for (int i = 0; i < rows * out; i++) EXPECT_EQ(std::isfinite(got[(size_t)i]), i / out != 3) << i;
+        m4n_free(device.backend(), packed);
+      }
 }
 
 } // namespace

@@ -189,3 +189,21 @@ TEST(Pool, EveryTileOnceWhateverTheThreads) {
       nullptr, 3, [](void *self, int) { ++*(int *)self; }, &count);
   EXPECT_EQ(count, 3);
 }
+
+// Rounds so short that workers come late, or not at all: none may meet the next round's tiles with this one's.
+TEST(Pool, ShortRoundsFollowEachOther) {
+  m4n_pool *pool;
+  ASSERT_EQ(m4n_pool_open(&pool, 4), M4N_OK);
+  struct Round {
+    int number;
+    std::atomic<int> sum;
+  };
+  for (int number = 0; number < 5000; number++) {
+    Round round{number, {0}};
+    const int tiles = 2 + number % 4;
+    m4n_pool_run(
+        pool, tiles, [](void *self, int i) { ((Round *)self)->sum += ((Round *)self)->number + i; }, &round);
+    ASSERT_EQ(round.sum.load(), tiles * number + tiles * (tiles - 1) / 2);
+  }
+  m4n_pool_close(pool);
+}

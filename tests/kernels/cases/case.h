@@ -101,8 +101,8 @@ void scan_cases(Lists &);
 
 inline Lists all_lists() {
   Lists l;
-  for (auto fill : {act_cases, attn_cases, conv_cases, graph_cases, linear_cases, loss_cases, norm_cases,
-                    optim_cases, rows_cases, scan_cases})
+  for (auto fill : {act_cases, attn_cases, conv_cases, graph_cases, loss_cases, norm_cases, optim_cases,
+                    rows_cases, scan_cases, linear_cases})
     fill(l);
   return l;
 }

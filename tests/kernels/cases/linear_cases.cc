@@ -183,9 +183,9 @@ void linear_cases(Lists &l) {
     for (int in : {1, 7, 33, 129})
       for (int out : {1, 7, 33, 129}) {
         linear(l, rows, shape(in, out, k % 3 ? rows : 200, M4N_W_REAL, both), k % 2, k % 5 == 1);
-        const int format = 1 + k % 3;
-        linear(l, rows, shape(in, out, 200, format, format == M4N_W_BF16 ? M4N_GRAD_X : 0), k % 2,
-               k % 5 == 1);
+        for (int format : {M4N_W_PACKED, M4N_W_BF16, M4N_W_INT8})
+          linear(l, rows, shape(in, out, 200, format, format == M4N_W_BF16 ? M4N_GRAD_X : 0), k % 2,
+                 k % 5 == 1);
         k++;
       }
   // The student's and their odd numbers of rows: whole pieces, pieces of 64 and of 16, a rest.
