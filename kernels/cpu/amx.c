@@ -31,14 +31,13 @@ WITH_TILES static void end(void) {
 
 /* Tiles 0 … 3: sums of two times 16 rows and two times 16 columns; 4, 5: rows of x; 6, 7: columns of the panel. */
 #define PRODUCT(name, type, multiply)                                                                        \
-  WITH_TILES static void name(type *c, const void *x, size_t x_row, const void *panel, size_t depth,         \
-                              int rows) {                                                                    \
-    const char *upper = x, *lower = upper + ROWS * x_row, *w = panel;                                        \
+  WITH_TILES static void name(type *c, const void *x, const void *panel, size_t depth, int rows) {           \
+    const char *upper = x, *lower = upper + ROWS * depth, *w = panel;                                        \
     _tile_zero(0);                                                                                           \
     _tile_zero(1);                                                                                           \
     if (rows <= ROWS) {                                                                                      \
       for (size_t k = 0; k < depth; k += ROW, w += STEP) {                                                   \
-        _tile_loadd(4, upper + k, x_row);                                                                    \
+        _tile_loadd(4, upper + k * ROWS, ROW);                                                               \
         _tile_loadd(6, w, PANEL_ROW);                                                                        \
         _tile_loadd(7, w + ROW, PANEL_ROW);                                                                  \
         multiply(0, 4, 6);                                                                                   \
@@ -48,8 +47,8 @@ WITH_TILES static void end(void) {
       _tile_zero(2);                                                                                         \
       _tile_zero(3);                                                                                         \
       for (size_t k = 0; k < depth; k += ROW, w += STEP) {                                                   \
-        _tile_loadd(4, upper + k, x_row);                                                                    \
-        _tile_loadd(5, lower + k, x_row);                                                                    \
+        _tile_loadd(4, upper + k * ROWS, ROW);                                                               \
+        _tile_loadd(5, lower + k * ROWS, ROW);                                                               \
         _tile_loadd(6, w, PANEL_ROW);                                                                        \
         _tile_loadd(7, w + ROW, PANEL_ROW);                                                                  \
         multiply(0, 4, 6);                                                                                   \

@@ -134,62 +134,71 @@ static m4n_real int8_scale(const m4n_real *x, int n) {
   return most[0] / 127 + poison[0];
 }
 
-typedef struct convert {
+/* Blocks read rows of m4n_real (bf16, rounded) or of 16 bits (int8). Tiles read 16 rows of 64 bytes that lie behind one
+ * another, [row/16][depth/64][16][64]: at a distance of whole rows they would fight for a few lines of the cache. */
+typedef struct copying {
   const m4n_cpu_linear *plan;
   const m4n_real *x;
-  int rows, width, depth, ld, step; /* rows and columns that exist; columns of the copy */
-} convert;
+  int rows, width, ld, step;
+  size_t row; /* bytes of a row of the copy */
+} copying;
 
-/* Bytes of a number of x in the copy: bf16 and int8 for tiles; for blocks m4n_real and 16 bits. */
+enum { PIECE = 64, TILE_HEIGHT = 16 }; /* bytes; rows of a tile */
+
+/* Bytes of a number of x in the copy. */
 static size_t size_in_copy(const m4n_cpu_linear *l) {
   const bool int8 = l->linear.shape.format == M4N_W_INT8;
   return l->work->tiles ? (int8 ? 1 : 2) : (int8 ? 2 : sizeof(m4n_real));
 }
 
-/* Divides a row by its scale into −127 … 127; 0 where it is 0 or not finite (the scale then says so). */
-static void quantise(const convert *c, int row, const m4n_real *x, char *to) {
-  const m4n_real scale = int8_scale(x, c->width), inverse = scale > 0 ? 1 / scale : 0;
-  const int n = scale > 0 ? c->width : 0;
-  c->plan->work->row_scale[row] = scale;
-  if (c->plan->work->tiles) {
-    int8_t *byte = (int8_t *)to;
-    for (int i = 0; i < n; i++) byte[i] = (int8_t)(int)m4n_round(x[i] * inverse);
-    memset(byte + n, 0, (size_t)(c->depth - n));
-    return;
-  }
+/* 64 bytes of a row: numbers divided by the row's scale into −127 … 127, or rounded to bf16. */
+static void write_int8(char *to, bool tiles, const m4n_real *x, m4n_real inverse) {
+  int8_t *byte = (int8_t *)to;
   int16_t *half = (int16_t *)(void *)to;
-  memset(half, 0, (size_t)c->depth * sizeof *half);
-  for (int i = 0; i < n; i++) {
-    const int place = (i & 1) << 1 | (i & 2) >> 1; // of 0, 1, 2, 3: 0, 2, 1, 3
-    half[i - i % 4 + place] = (int16_t)(int)m4n_round(x[i] * inverse);
-  }
+  if (tiles)
+    for (int i = 0; i < PIECE; i++) byte[i] = (int8_t)(int)m4n_round(x[i] * inverse);
+  else
+    for (int i = 0; i < PIECE / 2; i += 4)
+      for (int k = 0; k < 4; k++) // in the order 0, 2, 1, 3
+        half[i + k] = (int16_t)(int)m4n_round(x[i + ((k & 1) << 1 | k >> 1)] * inverse);
 }
-
-static void round_to_bf16(const convert *c, const m4n_real *x, char *to) {
+static void write_bf16(char *to, bool tiles, const m4n_real *x) {
   uint16_t *half = (uint16_t *)(void *)to;
   m4n_real *real = (m4n_real *)(void *)to;
-  const int n = c->width;
-  if (c->plan->work->tiles) {
-    for (int i = 0; i < n; i++) half[i] = m4n_bf16_of((float)x[i]);
-    memset(half + n, 0, (size_t)(c->depth - n) * sizeof *half);
-  } else {
-    for (int i = 0; i < n; i++) real[i] = m4n_of_bf16(m4n_bf16_of((float)x[i]));
-    memset(real + n, 0, (size_t)(c->depth - n) * sizeof *real);
+  if (tiles)
+    for (int i = 0; i < PIECE / 2; i++) half[i] = m4n_bf16_of((float)x[i]);
+  else
+    for (int i = 0; i < PIECE / (int)sizeof *real; i++) real[i] = m4n_of_bf16(m4n_bf16_of((float)x[i]));
+}
+
+static void copy_row(const copying *c, int row) {
+  const m4n_cpu_linear *l = c->plan;
+  const m4n_real *x = c->x + (size_t)row * c->ld;
+  const bool int8 = l->linear.shape.format == M4N_W_INT8, tiles = l->work->tiles;
+  const size_t apart = tiles ? PIECE * TILE_HEIGHT : PIECE;
+  char *to = (char *)l->work->rows;
+  to += tiles ? row / TILE_HEIGHT * TILE_HEIGHT * c->row + row % TILE_HEIGHT * PIECE : row * c->row;
+  const m4n_real scale = int8 ? int8_scale(x, c->width) : 0, inverse = scale > 0 ? 1 / scale : 0;
+  if (int8) l->work->row_scale[row] = scale; // says so where the row is not finite
+  const int each = PIECE / (int)size_in_copy(l), pieces = (int)(c->row / PIECE);
+  for (int i = 0; i < pieces; i++, to += apart) {
+    const int n = m4n_min(each, c->width - i * each);
+    const m4n_real *from = x + i * each;
+    m4n_real last[PIECE] = {0};
+    if (n < each) from = memcpy(last, from, (size_t)(n > 0 ? n : 0) * sizeof *last);
+    if (!int8)
+      write_bf16(to, tiles, from);
+    else if (inverse > 0)
+      write_int8(to, tiles, from, inverse);
+    else
+      memset(to, 0, PIECE);
   }
 }
 
-static void convert_tile(void *self, int index) {
-  const convert *c = self;
-  const m4n_cpu_linear *l = c->plan;
+static void copy_tile(void *self, int index) {
+  const copying *c = self;
   M4N_TILE_RANGE(int, begin, end, index, c->step, c->rows);
-  for (int row = begin; row < end; row++) {
-    const m4n_real *x = c->x + (size_t)row * c->ld;
-    char *to = (char *)l->work->rows + (size_t)row * c->depth * size_in_copy(l);
-    if (l->linear.shape.format == M4N_W_INT8)
-      quantise(c, row, x, to);
-    else
-      round_to_bf16(c, x, to);
-  }
+  for (int row = begin; row < end; row++) copy_row(c, row);
 }
 
 /* ---- the product ---------------------------------------------------------------------------------------------------------- */
@@ -253,9 +262,9 @@ static void multiply_on_tiles(const multiply *a, void *sums, const char *panel, 
   const m4n_tile_unit *unit = a->plan->work->tiles;
   const char *x = a->x + (size_t)first * a->x_row;
   if (a->plan->linear.shape.format == M4N_W_INT8)
-    unit->int8(sums, x, a->x_row, panel, a->x_row, rows);
+    unit->int8(sums, x, panel, a->x_row, rows);
   else
-    unit->bf16(sums, x, a->x_row, panel, a->x_row, rows);
+    unit->bf16(sums, x, panel, a->x_row, rows);
 }
 
 static void multiply_tile(void *self, int index) {
@@ -290,9 +299,9 @@ static void run(m4n_stream *s, multiply *a, const m4n_real *x, int ld) {
   a->step = (int)(p->panel < TILE_BYTES ? TILE_BYTES / p->panel : 1);
   a->x = (const char *)x, a->x_row = (size_t)ld * sizeof *x;
   if (l->linear.shape.format != M4N_W_PACKED) {
-    convert c = {l, x, a->rows, p->K, p->depth, ld, m4n_tile_rows(p->K)};
-    m4n_cpu_run(s, m4n_ceil_div(a->rows, c.step), convert_tile, &c);
     a->x = l->work->rows, a->x_row = (size_t)p->depth * size_in_copy(l);
+    copying c = {l, x, a->rows, p->K, ld, m4n_tile_rows(p->K), a->x_row};
+    m4n_cpu_run(s, m4n_ceil_div(a->rows, c.step), copy_tile, &c);
   }
   m4n_cpu_run(s, m4n_ceil_div(p->panels, a->step) * m4n_ceil_div(a->rows, TILE_ROWS), multiply_tile, a);
 }

@@ -23,13 +23,13 @@ typedef struct m4n_packed {
   size_t panel, at; /* bytes of a panel; where the first one lies inside the weights */
 } m4n_packed;
 
-/* The processor's matrix tiles (amx.c), where it has them: c[rows][32] = x[rows][depth]·panel, rows 16 or 32, as float32
- * of bf16 or int32 of int8. x_row and `depth` are bytes of a row of x, 64 at a time. */
+/* The processor's matrix tiles (amx.c), where it has them: c[rows][32] = x·panel for 16 or 32 rows, as float32 of bf16 or
+ * int32 of int8. `depth` is bytes of a row, 64 at a time; x lies as [rows/16][depth/64][16][64 bytes]. */
 typedef struct m4n_tile_unit {
   void (*begin)(void); /* before a thread's first product … */
   void (*end)(void);   /* … and after its last: the system then has no tiles to save */
-  void (*bf16)(float *c, const void *x, size_t x_row, const void *panel, size_t depth, int rows);
-  void (*int8)(int32_t *c, const void *x, size_t x_row, const void *panel, size_t depth, int rows);
+  void (*bf16)(float *c, const void *x, const void *panel, size_t depth, int rows);
+  void (*int8)(int32_t *c, const void *x, const void *panel, size_t depth, int rows);
 } m4n_tile_unit;
 
 /* NULL where the processor has none or the system does not lend it. */
