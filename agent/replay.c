@@ -168,7 +168,8 @@ static int replay_episode(player *p, bool fallback) {
     if (!cut || !last) M4N_TRY(same_int(p, "flags", last ? e->flags : 0, io.flags));
     if (!last || cut) continue;
     p->task->report(p->state, p->world, p->metrics);
-    M4N_TRY(same_doubles(p, "metric", spec->metric, spec->n_metrics, e->metrics, p->metrics));
+    // A simulator that has become newer may measure more than the log.
+    M4N_TRY(same_doubles(p, "metric", spec->metric, p->header->spec.n_metrics, e->metrics, p->metrics));
   }
   return M4N_OK;
 }
@@ -195,6 +196,12 @@ static int open_player(player *p, const m4n_scenario *scenario, const m4n_policy
         "was recorded with another world: task '%s', reward '%s'; the scenario gives task '%s', reward "
         "'%s', or other observations, actions or constants",
         p->header->spec.task, p->header->spec.reward, p->spec->task, p->spec->reward);
+  const m4n_spec *log = &p->header->spec;
+  if (p->spec->n_info != log->n_info ||
+      m4n_figures_common(p->spec->info, p->spec->n_info, log->info, log->n_info) < log->n_info ||
+      m4n_figures_common(p->spec->metric, p->spec->n_metrics, log->metric, log->n_metrics) < log->n_metrics)
+    return m4n_fail_at(M4N_EDIFFERS, events, 0, NULL,
+                       "was recorded by a simulator that reports other figures");
   p->state = m4n_arena_alloc(&p->memory, p->task->state_size(p->world));
   p->obs = m4n_arena_alloc(&p->memory, p->spec->obs_size);
   p->action = m4n_arena_alloc(&p->memory, p->spec->act_size);

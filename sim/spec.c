@@ -203,6 +203,12 @@ uint64_t m4n_spec_hash(const m4n_spec *spec) {
   return XXH3_64bits_digest(&state);
 }
 
+int m4n_figures_common(const m4n_figure *a, int n_a, const m4n_figure *b, int n_b) {
+  int n = 0;
+  while (n < n_a && n < n_b && strcmp(a[n].name, b[n].name) == 0) n++;
+  return n;
+}
+
 size_t m4n_dtype_size(int dtype) {
   switch (dtype) {
   case M4N_F64:

@@ -107,6 +107,9 @@ int m4n_spec_number(const m4n_spec *spec, const char *name, double *value);
 /* 64-bit hash (XXH3) of everything a policy depends on: fields, actions, constants, reward. */
 uint64_t m4n_spec_hash(const m4n_spec *spec);
 
+/* How many figures two lists begin with in common, by name: a newer simulator may have appended some. */
+int m4n_figures_common(const m4n_figure *a, int n_a, const m4n_figure *b, int n_b);
+
 size_t m4n_dtype_size(int dtype);      /* 0 for an unknown code */
 const char *m4n_dtype_name(int dtype); /* "f64"; NULL for an unknown code */
 

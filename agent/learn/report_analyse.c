@@ -103,8 +103,26 @@ static int affordable(const m4n_report *r, int resamples) {
   return draws / r->n_units > 1000 ? (int)(draws / r->n_units) : 1000;
 }
 
+static bool same_for_all(const m4n_report *r, int figure) {
+  for (int u = 0; u < r->n_units; u++) {
+    double first = NAN;
+    for (int p = 0; p < r->n_policies; p++) {
+      double x = *m4n_report_value(r, u, p, figure);
+      if (isnan(first)) first = x;
+      if (!isnan(x) && x != first) return false;
+    }
+  }
+  return true;
+}
+
+static void find_conditions(m4n_report *r) {
+  for (int f = 1; f < r->n_figures; f++)
+    r->figure[f].condition = r->figure[f].better == 0 && r->n_units > 0 && same_for_all(r, f);
+}
+
 int m4n_report_analyse(m4n_report *r, int resamples) {
   resamples = affordable(r, resamples);
+  find_conditions(r);
   m4n_bootstrap options = {.resamples = resamples, .seed = r->seed};
   M4N_TRY(fill_cells(r, &options));
   M4N_TRY(order_policies(r));

@@ -73,15 +73,17 @@ static int differ(m4n_report *r, int folder, const char *what, const char *a, co
                   r->folder[folder], what, a, clean ? clean : "?");
 }
 
+// Also narrows the metrics to those that both have, where one simulator is newer and has appended some.
 static int same_task(m4n_report *r, int folder, const m4n_spec *spec) {
-  const m4n_spec *first = &r->spec;
+  m4n_spec *first = &r->spec;
   if (strcmp(first->task, spec->task)) return differ(r, folder, "tasks", first->task, spec->task);
   if (strcmp(first->reward, spec->reward)) return differ(r, folder, "rewards", first->reward, spec->reward);
-  for (int i = 0; i < first->n_metrics || i < spec->n_metrics; i++) {
-    const char *a = i < first->n_metrics ? first->metric[i].name : "";
-    const char *b = i < spec->n_metrics ? spec->metric[i].name : "";
-    if (strcmp(a, b)) return differ(r, folder, "metrics", a, b);
-  }
+  int n = m4n_figures_common(first->metric, first->n_metrics, spec->metric, spec->n_metrics);
+  bool first_ends = n == first->n_metrics, other_ends = n == spec->n_metrics;
+  if ((!first_ends && !other_ends) || (n == 0 && first_ends != other_ends))
+    return differ(r, folder, "metrics", first_ends ? "" : first->metric[n].name,
+                  other_ends ? "" : spec->metric[n].name);
+  first->n_metrics = n;
   return M4N_OK;
 }
 
@@ -244,12 +246,12 @@ static void choose_figures(m4n_report *r) {
   bool known = false;
   for (int i = 0; i < r->n_rows && r->spec.n_metrics; i++) known |= !isnan(r->row[i].metric[0]);
   if (!known) {
-    r->figure[r->n_figures++] = (m4n_report_figure){"reward_mean", "per step", 1};
-    r->figure[r->n_figures++] = (m4n_report_figure){"reward_total", "per episode", 1};
+    r->figure[r->n_figures++] = (m4n_report_figure){"reward_mean", "per step", 1, false};
+    r->figure[r->n_figures++] = (m4n_report_figure){"reward_total", "per episode", 1, false};
   }
   for (int i = 0; i < r->spec.n_metrics; i++) {
     const m4n_figure *m = &r->spec.metric[i];
-    r->figure[r->n_figures++] = (m4n_report_figure){m->name, m->unit, m->better};
+    r->figure[r->n_figures++] = (m4n_report_figure){m->name, m->unit, m->better, false};
   }
 }
 

@@ -23,6 +23,8 @@ enum {
 typedef struct m4n_report_figure {
   const char *name, *unit;
   int better; /* 1: higher is better, -1: lower, 0: neither */
+  bool
+      condition; /* neither, and an episode's is the same whoever plays it: what it was like, not how it went */
 } m4n_report_figure;
 
 typedef struct m4n_report_row {
@@ -91,6 +93,10 @@ static inline const double *m4n_report_value(const m4n_report *r, int unit, int 
 }
 /* The figure's index, -1: there is none of that name. */
 int m4n_report_find(const m4n_report *report, const char *figure);
+/* Whether it belongs into a table of policies: a column of one number tells none of them from the others. */
+static inline bool m4n_report_shown(const m4n_report *r, int figure) {
+  return !r->figure[figure].condition || r->n_policies == 1;
+}
 /* How large the figure's means (or their intervals) are: the middle one, so that an outlier costs the others no digits. */
 double m4n_report_scale(const m4n_report *report, int figure);
 /* 1 where the pair's interval is above 0, -1 below, 0: not distinguishable. */
@@ -108,7 +114,7 @@ typedef struct m4n_report_plot {
   const char *name, *title, *caption, *svg;
   int height; /* of its view box, m4n_plot_begin knows the width */
 } m4n_report_plot;
-enum { M4N_MAX_PLOTS = 8 };
+enum { M4N_MAX_PLOTS = 10 };
 /* Writes plots/ and has gnuplot draw. *n is 0 where gnuplot is missing or fails: that is a warning. */
 int m4n_report_plots(m4n_report *report, const char *out, const char *gnuplot, m4n_report_plot *plots,
                      int *n);

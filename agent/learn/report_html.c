@@ -100,6 +100,7 @@ static void metrics(const m4n_report *r, FILE *out) {
         out);
   for (int f = 0; f < r->n_figures; f++) {
     const m4n_report_figure *figure = &r->figure[f];
+    if (!m4n_report_shown(r, f)) continue;
     scale[f] = m4n_report_scale(r, f);
     best[f] = leader(r, f);
     fputs("<th>", out);
@@ -119,6 +120,7 @@ static void metrics(const m4n_report *r, FILE *out) {
     for (int f = 0; f < r->n_figures; f++) {
       char mean[32], low[32], high[32];
       const m4n_report_cell *c = &p->cell[f];
+      if (!m4n_report_shown(r, f)) continue;
       fprintf(out, "<td%s>%s", best[f] == r->order[i] ? " class=\"best\"" : "",
               m4n_text_short(mean, c->mean, scale[f]));
       if (c->n)

@@ -30,7 +30,7 @@ const char *m4n_plot_colour(const m4n_report *r, int policy) {
   return r->policy[policy].bound ? "#808080" : palette[rank_of(r, policy) % COLOURS];
 }
 
-static int dashes(const m4n_report *r, int policy) {
+int m4n_plot_dashes(const m4n_report *r, int policy) {
   return r->policy[policy].bound ? 2 : 1 + rank_of(r, policy) / COLOURS % 4;
 }
 
@@ -61,8 +61,7 @@ void m4n_plot_heading(FILE *out, bool first, const char *policy, const char *wha
   m4n_text_csv(out, text);
 }
 
-// "qoe (per chunk)"
-static const char *axis(char out[160], const m4n_report_figure *figure) {
+const char *m4n_plot_axis(char out[160], const m4n_report_figure *figure) {
   char name[80], unit[80];
   m4n_plot_text(name, figure->name);
   m4n_plot_text(unit, figure->unit);
@@ -81,8 +80,7 @@ void m4n_plot_begin(m4n_drawing *d, const char *name, const char *title, const c
           M4N_PLOT_WIDTH, height, name);
 }
 
-// Policies of which there is something to draw, the best first.
-static int drawn(const m4n_report *r, int *policy) {
+int m4n_plot_drawn(const m4n_report *r, int policy[M4N_PLOT_POLICIES]) {
   int n = 0;
   for (int i = 0; i < r->n_policies && n < M4N_PLOT_POLICIES; i++)
     if (r->policy[r->order[i]].cell[0].n) policy[n++] = r->order[i];
@@ -166,7 +164,7 @@ static int write_cdf(const m4n_drawing *d, const int *policy, int n, const doubl
 
 static int cdf(m4n_drawing *d) {
   const m4n_report *r = d->report;
-  int policy[M4N_PLOT_POLICIES], n = drawn(r, policy);
+  int policy[M4N_PLOT_POLICIES], n = m4n_plot_drawn(r, policy);
   double *sorted = sorted_values(r, policy, n);
   int status = sorted ? write_cdf(d, policy, n, sorted) : m4n_fail(M4N_ENOMEM, "no memory for a plot");
   if (!status) {
@@ -182,10 +180,10 @@ static int cdf(m4n_drawing *d) {
   fprintf(d->script,
           "set xlabel '%s of an episode'\nset ylabel 'share of episodes'\nset yrange [0:1]\n"
           "set key above horizontal\nplot ",
-          axis(text, &r->figure[0]));
+          m4n_plot_axis(text, &r->figure[0]));
   for (int i = 0; i < n; i++)
     fprintf(d->script, "%s\\\n  'cdf.csv' skip 1 using %d:%d with steps lw 2 dt %d lc rgb '%s' title '%s'",
-            i ? ", " : "", 2 * i + 1, 2 * i + 2, dashes(r, policy[i]), m4n_plot_colour(r, policy[i]),
+            i ? ", " : "", 2 * i + 1, 2 * i + 2, m4n_plot_dashes(r, policy[i]), m4n_plot_colour(r, policy[i]),
             m4n_plot_text(name, r->policy[policy[i]].name));
   putc('\n', d->script);
   return M4N_OK;
@@ -236,7 +234,7 @@ static bool bars_range(m4n_drawing *d, const int *policy, int n) {
 
 static int bars(m4n_drawing *d) {
   const m4n_report *r = d->report;
-  int policy[M4N_PLOT_POLICIES], n = drawn(r, policy);
+  int policy[M4N_PLOT_POLICIES], n = m4n_plot_drawn(r, policy);
   char text[160], number[32];
   m4n_writer csv;
   M4N_TRY(m4n_plot_csv(d, &csv, "bars"));
@@ -257,7 +255,7 @@ static int bars(m4n_drawing *d) {
             "the edge go on beyond it: the number beside them is the mean."
           : "Mean over episodes; the whisker is its 95 % bootstrap interval.";
   fprintf(d->script, "set xlabel 'mean %s'\nset style fill solid 0.6 noborder\nunset key\nplot ",
-          axis(text, &r->figure[0]));
+          m4n_plot_axis(text, &r->figure[0]));
   for (int i = 0; i < n; i++)
     fprintf(d->script,
             "%s\\\n  'bars.csv' skip 1 every ::%d::%d using (0):(%d):(0):2:(%d-0.36):(%d+0.36) with "
@@ -313,6 +311,7 @@ static int write_script(m4n_drawing *d) {
   fputs("# Draws this folder's plots again: gnuplot plots.gp\n", d->script);
   status = cdf(d);
   if (!status) status = bars(d);
+  if (!status) status = m4n_plot_conditions(d);
   if (!status) status = m4n_plot_abr(d);
   if (!status) status = m4n_plot_training(d);
   if (!status) return m4n_writer_commit(&writer);

@@ -16,6 +16,11 @@ typedef struct m4n_drawing {
 } m4n_drawing;
 
 const char *m4n_plot_colour(const m4n_report *report, int policy); /* "#0072B2"; a bound is grey */
+/* "qoe (per chunk)" */
+const char *m4n_plot_axis(char out[160], const m4n_report_figure *figure);
+/* Policies of which there is something to draw, the best first; how many. */
+int m4n_plot_drawn(const m4n_report *report, int policy[M4N_PLOT_POLICIES]);
+int m4n_plot_dashes(const m4n_report *report, int policy); /* gnuplot's dt: colours repeat dashed */
 /* Text for gnuplot's single quotes: what means anything to gnuplot or XML becomes '_'. */
 const char *m4n_plot_text(char out[80], const char *text);
 int m4n_plot_csv(const m4n_drawing *d, m4n_writer *writer, const char *name);
@@ -29,6 +34,8 @@ double m4n_plot_reach(const double *value, int n);
 
 /* Breakdown, trade-off and timeline, where the task reports what they need. */
 int m4n_plot_abr(m4n_drawing *d);
+/* The first figure against what the episodes were like. */
+int m4n_plot_conditions(m4n_drawing *d);
 /* Loss and agreement, where the run's folder holds a training. */
 int m4n_plot_training(m4n_drawing *d);
 

@@ -73,11 +73,12 @@ static void put_rows(const m4n_report *r, FILE *out) {
   measure(r, all);
   for (int line = 0; line < LINES; line++) {
     bool any = line == 0;
-    for (int f = 0; f < r->n_figures; f++) any |= all[f].head[line][0] != 0;
+    for (int f = 0; f < r->n_figures; f++) any |= m4n_report_shown(r, f) && all[f].head[line][0] != 0;
     if (!any) continue;
     put_left(out, line ? "" : "policy", width);
     put_right(out, line ? "" : "n", 5);
-    for (int f = 0; f < r->n_figures; f++) put_right(out, all[f].head[line], all[f].width);
+    for (int f = 0; f < r->n_figures; f++)
+      if (m4n_report_shown(r, f)) put_right(out, all[f].head[line], all[f].width);
     putc('\n', out);
   }
   for (int i = 0; i < r->n_policies; i++) {
@@ -87,6 +88,7 @@ static void put_rows(const m4n_report *r, FILE *out) {
     put_left(out, name, width);
     put_right(out, text, 5);
     for (int f = 0; f < r->n_figures; f++) {
+      if (!m4n_report_shown(r, f)) continue;
       cell_text(r, r->order[i], f, all[f].scale, text);
       put_right(out, text, all[f].width);
     }

@@ -1,3 +1,4 @@
+#define M4N_STATUS_C
 #include "kernels/base/status.h"
 
 #include <stdio.h>

@@ -148,6 +148,8 @@ static void report(const void *memory, const m4n_world *w, double *out) {
   *out++ = s->startup_s;
   *out++ = (s->log_quality - 2.66 * s->rebuffer_s - s->log_smooth) / n;
   if (w->has_hd) *out++ = (s->hd_quality - 8 * s->rebuffer_s - s->hd_smooth) / n;
+  *out++ = trace_of(w, s)->mbps * s->scale;
+  *out++ = trace_of(w, s)->variation;
 }
 
 static const char *label(const m4n_world *w, const m4n_reset *order) {

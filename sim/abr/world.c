@@ -10,6 +10,7 @@
 #include "kernels/base/file.h"
 #include "kernels/base/status.h"
 #include "kernels/base/text.h"
+#include "traces/throughput/stats.h"
 #include "traces/throughput/throughput.h"
 #include "traces/video/sizes.h"
 
@@ -68,6 +69,7 @@ static int make_rows(m4n_world *w, abr_trace *out, const m4n_trace *in, double r
     row[i].bytes = row[i].rate * row[i].span * w->client.payload;
   }
   *out = (abr_trace){.name = name, .row = row, .rows = in->rows, .start = 1};
+  out->mbps = m4n_trace_mean(in), out->variation = m4n_trace_variation(in);
   out->rtt_ms = rtt_ms >= 0 ? rtt_ms : in->rtt_ms >= 0 ? in->rtt_ms : 80;
   return M4N_OK;
 }
@@ -232,6 +234,9 @@ static int make_spec(m4n_world *w) {
   m4n_spec_add_metric(s, "startup_s", "s", -1);
   m4n_spec_add_metric(s, "qoe_log", "per chunk", 1);
   if (w->has_hd) m4n_spec_add_metric(s, "qoe_hd", "per chunk", 1);
+  // Not what a policy achieves but what it meets. Behind the others, so that older logs begin with the same ones.
+  m4n_spec_add_metric(s, "trace_mbps", "Mbit/s", 0);
+  m4n_spec_add_metric(s, "trace_variation", "deviation / mean", 0);
   m4n_spec_add_constant(s, M4N_ABR_LADDER, w->levels, w->kbps);
   m4n_spec_add_constant(s, M4N_ABR_UTILITY, w->levels, w->utility);
   m4n_spec_add_constant(s, M4N_EPISODES, M4N_SETS, count);

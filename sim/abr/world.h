@@ -18,6 +18,7 @@ typedef struct abr_trace {
   int32_t rows;
   int32_t start; /* row pointer where a listed or fixed episode begins */
   double rtt_ms;
+  double mbps, variation; /* mean, and deviation as a share of it, over the whole trace: for the metrics */
 } abr_trace;
 
 typedef struct abr_set {

@@ -108,6 +108,9 @@ TEST(Abr, ThreeChunksByHand) {
   EXPECT_DOUBLE_EQ(a.metric("bitrate_mbps"), 4);
   EXPECT_DOUBLE_EQ(a.metric("switches_per_min"), 1 / (16 / 60.0));
   EXPECT_DOUBLE_EQ(a.metric("startup_s"), 0.5);
+  // What the episode met: 88 Mbit in 12 s, deviation √((10·(2/3)² + 2·(10/3)²)/12).
+  EXPECT_DOUBLE_EQ(a.metric("trace_mbps"), 88 / 12.0);
+  EXPECT_NEAR(a.metric("trace_variation"), sqrt((10 * 4 / 9.0 + 2 * 100 / 9.0) / 12) / (88 / 12.0), 1e-12);
 }
 
 TEST(Abr, WrapsToRowOneAndCountsStalls) {
@@ -243,6 +246,8 @@ TEST(Abr, ScaledRatesAreAFasterOrSlowerLink) {
     EXPECT_NEAR(a.io.reward, b.io.reward, 1e-9);
     EXPECT_NEAR(a.info[ABR_INFO_LINK], b.info[ABR_INFO_LINK], 1e-9);
   }
+  EXPECT_NEAR(a.metric("trace_mbps"), b.metric("trace_mbps"), 1e-12);
+  EXPECT_NEAR(a.metric("trace_variation"), b.metric("trace_variation"), 1e-12);
   Abr c({slow});
   c.o.set[M4N_SET_TEST].start = M4N_START_SEEDED;
   c.o.set[M4N_SET_TEST].scale[0] = 0.5, c.o.set[M4N_SET_TEST].scale[1] = 2;

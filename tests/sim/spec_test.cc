@@ -75,6 +75,16 @@ TEST(Spec, RefusesWhatCannotBeARow) {
       "constants");
 }
 
+TEST(Spec, FiguresInCommonAreTheFirstOnes) {
+  m4n_spec a = {}, b = {};
+  for (const char *name : {"x", "y", "z"}) m4n_spec_add_metric(&a, name, "", 1);
+  for (const char *name : {"x", "y", "other", "z"}) m4n_spec_add_metric(&b, name, "", 1);
+  EXPECT_EQ(m4n_figures_common(a.metric, 3, b.metric, 4), 2);
+  EXPECT_EQ(m4n_figures_common(a.metric, 1, b.metric, 4), 1);
+  EXPECT_EQ(m4n_figures_common(a.metric, 3, a.metric, 3), 3);
+  EXPECT_EQ(m4n_figures_common(a.metric, 0, b.metric, 4), 0);
+}
+
 TEST(Spec, HashSeesWhatAPolicyDependsOn) {
   m4n_spec *s = sample();
   ASSERT_EQ(m4n_spec_layout(s), M4N_OK);

@@ -1,4 +1,6 @@
 // Statistics of traces, worked by hand.
+#include <math.h>
+
 #include "tests/traces/parsed.h"
 #include "traces/throughput/stats.h"
 
@@ -21,6 +23,14 @@ TEST(Stats, WeighsByTime) {
   EXPECT_DOUBLE_EQ(s.outage_share, 0.2);
   // 1 1 3 3 3 3 3 3 0 0 less their mean 2: products of neighbours 1−1+1+1+1+1+1−2+4 = 7, squares 2+6+8 = 16.
   EXPECT_DOUBLE_EQ(s.lag1, 7.0 / 16);
+}
+
+// 1 for 1 s and 5 for 3 s: the mean is 4, the deviation √((9 + 3·1)/4) = √3.
+TEST(Stats, VariationIsTheDeviationsShareOfTheMean) {
+  Parsed p("2 9\n3 1\n6 5\n"), still("0 3\n1 3\n4 3\n");
+  EXPECT_DOUBLE_EQ(m4n_trace_mean(&p.trace), 4);
+  EXPECT_DOUBLE_EQ(m4n_trace_variation(&p.trace), sqrt(3.0) / 4);
+  EXPECT_EQ(m4n_trace_variation(&still.trace), 0);
 }
 
 // Two traces of 2 and 4 s: the mean is that of the traces' means (2 and 5), the quartiles are over 6 s.

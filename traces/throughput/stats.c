@@ -16,6 +16,15 @@ double m4n_trace_mean(const m4n_trace *trace) {
   return mbit / m4n_trace_seconds(trace);
 }
 
+double m4n_trace_variation(const m4n_trace *trace) {
+  double mean = m4n_trace_mean(trace), sum = 0;
+  for (int i = 1; i < trace->rows; i++) {
+    double off = trace->mbps[i] - mean;
+    sum += off * off * (trace->time[i] - trace->time[i - 1]);
+  }
+  return mean > 0 ? sqrt(sum / m4n_trace_seconds(trace)) / mean : 0;
+}
+
 int m4n_trace_resample(const m4n_trace *trace, double period_s, double *sample, int room) {
   int row = 1, count = 0;
   double at = trace->time[0];

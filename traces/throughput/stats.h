@@ -32,7 +32,8 @@ typedef struct m4n_trace_stats {
 int m4n_trace_stats_of(m4n_trace_stats *stats, const m4n_trace *trace, int count, double period_s);
 
 double m4n_trace_seconds(const m4n_trace *trace);
-double m4n_trace_mean(const m4n_trace *trace); /* Mbit/s over time */
+double m4n_trace_mean(const m4n_trace *trace);      /* Mbit/s over time */
+double m4n_trace_variation(const m4n_trace *trace); /* standard deviation over time, as a share of the mean */
 
 /* The rate's means over successive stretches of `period_s` from the trace's begin: fills sample[0 … return-1], at
  * most `room`; a partial last stretch is left out. */

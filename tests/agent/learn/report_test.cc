@@ -352,6 +352,75 @@ TEST(Report, ComparesRunsByEpisode) {
   EXPECT_NE(strstr(m4n_error_message(), "rewards are 'r' and 'another'"), nullptr) << m4n_error_message();
 }
 
+// A newer simulator has appended metrics: its runs are compared with older ones by what both measure.
+TEST(Report, ComparesWithOlderRuns) {
+  std::string dir = m4n_temp_dir(), older = dir + "/older", newer = dir + "/newer", out = dir + "/both";
+  m4n_spec more = plain_spec(true), other = plain_spec(true);
+  m4n_spec_add_metric(&more, "weather", "K", 0);
+  strcpy(other.metric[1].name, "price");
+  write_run(older, plain_spec(true), {"p"}, {{0, 0, "e0", {1}, {1, 0}}});
+  write_run(newer, more, {"q"}, {{0, 0, "e0", {1}, {4, 5, 280}}});
+  for (const auto &folders : {std::vector<std::string>{older, newer}, {newer, older}}) {
+    ASSERT_EQ(report(out, folders), M4N_OK) << m4n_error_message();
+    summary s(out);
+    EXPECT_DOUBLE_EQ(fabs(number(s.pair(0), "mean_difference")), 3);
+    size_t i = folders[0] == newer ? 0 : 1;
+    EXPECT_DOUBLE_EQ(number(s.metric(i, "cost"), "mean"), 5);
+    EXPECT_EQ(s.metric(i, "weather"), nullptr);
+  }
+  write_run(dir + "/other", other, {"p"}, {});
+  EXPECT_EQ(report(out, {older, dir + "/other"}), M4N_EARG);
+  EXPECT_NE(strstr(m4n_error_message(), "metrics are 'cost' and 'price'"), nullptr) << m4n_error_message();
+  write_run(dir + "/none", plain_spec(false), {"p"}, {});
+  EXPECT_EQ(report(out, {dir + "/none", older}), M4N_EARG);
+  EXPECT_EQ(report(out, {older, dir + "/none"}), M4N_EARG);
+}
+
+// What an episode was like is no column of a table of policies; the first figure is drawn against it.
+TEST(Report, ConditionsAreDrawnAgainst) {
+  std::string run = m4n_temp_dir();
+  m4n_spec spec = plain_spec(true);
+  m4n_spec_add_metric(&spec, "weather", "K", 0); // the same for all
+  m4n_spec_add_metric(&spec, "colour", "nm", 0); // a policy's own
+  m4n_spec_add_metric(&spec, "still", "m", 0);   // never varies
+  std::vector<played> episodes;
+  for (int e = 0; e < 24; e++)
+    for (int p = 0; p < 3; p++) {
+      double kelvin = 270 + e * 5 % 24, score = p == 2 ? -1000 : (p + 1) * (kelvin - 270);
+      episodes.push_back({p, e, "", {0}, {score, 0, kelvin, 400.0 + p, 7}});
+    }
+  write_run(run, spec, {"x", "y", "hopeless"}, episodes);
+  char table[20000] = "";
+  FILE *out = fmemopen(table, sizeof table, "w");
+  m4n_report_options options = {};
+  options.table = out;
+  options.plots = true;
+  ASSERT_EQ(report(run, {run}, options), M4N_OK) << m4n_error_message();
+  fclose(out);
+  std::string html = read_file(run + "/report.html");
+  EXPECT_EQ(strstr(table, "weather"), nullptr) << table;
+  EXPECT_NE(strstr(table, "colour"), nullptr) << table;
+  EXPECT_EQ(html.find("<th>weather"), std::string::npos);
+  EXPECT_NE(html.find("<th>colour"), std::string::npos);
+  EXPECT_NE(read_file(run + "/episodes.csv").find(",score,cost,weather,colour,still\n"), std::string::npos);
+  summary s(run);
+  EXPECT_DOUBLE_EQ(number(s.metric(0, "weather"), "mean"), 270 + 11.5);
+
+  std::string points = read_file(run + "/plots/condition1.csv");
+  EXPECT_EQ(points.substr(0, points.find("\n272")), "weather,y score,x score\n270,0,0\n271,2,1");
+  EXPECT_EQ(count_of(points, "\n"), 25);
+  EXPECT_EQ(read_file(run + "/plots/condition1_bands.csv"), "from,to,episodes,weather,y score,x score\n"
+                                                            "270,275,6,272.5,5,2.5\n"
+                                                            "276,281,6,278.5,17,8.5\n"
+                                                            "282,287,6,284.5,29,14.5\n"
+                                                            "288,293,6,290.5,41,20.5\n");
+  EXPECT_EQ(read_file(run + "/plots/condition2.csv"), "") << "what does not vary explains nothing";
+  if (html.find("<svg") == std::string::npos) GTEST_SKIP() << "no gnuplot";
+  EXPECT_NE(html.find("<h2>score against weather</h2>"), std::string::npos);
+  EXPECT_NE(html.find("4 bands of equally many episodes (plots/condition1_bands.csv)"), std::string::npos);
+  EXPECT_NE(html.find("Too far off to be shown: hopeless"), std::string::npos);
+}
+
 TEST(Report, AFallbackIsNamed) {
   std::string run = m4n_temp_dir();
   std::vector<played> episodes = two_policies();
