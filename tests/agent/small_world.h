@@ -51,9 +51,8 @@ struct World {
     }
     write_file(scenario, "name: small\ntask: abr\nseed: 7\n"
                          "abr:\n"
-                         "  test: {traces: traces}\n"
+                         "  test: {traces: traces, noise: 0.1}\n"
                          "  video: {sizes: video, ladder: [300, 750, 1850]}\n"
-                         "  noise: 0.1\n"
                          "evaluate: {policies: [random, bba, robust-mpc, oracle]}\n");
   }
 };
