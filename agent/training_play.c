@@ -84,6 +84,7 @@ int m4n_training_play(m4n_training *t, m4n_serve_options *options, m4n_serve_sta
     status = m4n_fail_at(M4N_EIO, events, 0, NULL, "cannot be written");
   if (part && status) remove(part);
   options->events = events;
+  options->models = NULL; // they end here
   free(part);
   m4n_models_close(&models);
   return status;

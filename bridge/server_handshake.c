@@ -63,7 +63,7 @@ void m4n_server_hello(m4n_server *server, const m4n_route *route, m4n_reader *in
   }
   peer->route = *route;
   peer->heard_ns = m4n_now_ns();
-  if ((status = server->owner->began(server->owner->self, server, &peer->session))) {
+  if (server->owner->began(server->owner->self, server, &peer->session)) {
     m4n_server_complain(server, route, head, M4N_WIRE_REFUSED, true);
     m4n_peer_drop(server, peer, true);
     return;

@@ -246,9 +246,11 @@ static int play_bare(const setting *set, figures *out) {
   }
   m4n_bridge_context_close(&self.context);
   // The first round trip waits for the connection.
-  for (int i = 1; i < rounds; i++) total += round_ns[i];
-  out->rate = (double)set->lanes * (rounds - 1) / ((double)total * 1e-9);
-  if (!status) percentiles(round_ns + 1, rounds - 1, out);
+  for (int i = 1; i < rounds && !status; i++) total += round_ns[i];
+  if (!status) {
+    out->rate = (double)set->lanes * (rounds - 1) / ((double)total * 1e-9);
+    percentiles(round_ns + 1, rounds - 1, out);
+  }
   free(round_ns);
   return status;
 }

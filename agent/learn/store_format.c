@@ -51,8 +51,8 @@ const char *m4n_record_get(m4n_record *record, const uint8_t in[M4N_RECORD_HEAD]
   memcpy(&record->frame, in + 16, 8);
   memcpy(&record->hash, in + 24, 8);
   memcpy(&check, in + 32, 8);
-  if (memcmp(in, magic, 3)) return "not a record of an event log";
-  if (in[3] != magic[3]) return "an event log of another version";
+  if (memcmp(in, magic, 3) != 0) return "not a record of an event log";
+  if (in[3] != (uint8_t)magic[3]) return "an event log of another version";
   if (check != XXH3_64bits(in, 32)) return "the record's head is damaged";
   uint64_t most = record->kind == M4N_RECORD_EPISODE ? M4N_MAX_EPISODE : M4N_MAX_HEADER;
   if (record->kind < M4N_RECORD_HEADER || record->kind > M4N_RECORD_END) return "unknown kind of record";
