@@ -28,7 +28,7 @@ static int bridge(void) {
 }
 
 static int model(void) {
-  return m4n_bench_model("cpu", 0);
+  return m4n_bench_model(device, 0);
 }
 
 static int kernels(void) {
@@ -55,7 +55,7 @@ int m4n_cmd_bench(int argc, char **argv) {
        0},
       {"traces", "DIR", "sim and bridge: traces in place of the demo's", M4N_OPTION_TEXT, &traces, 0, 0},
       {"video", "DIR", "sim and bridge: a video in place of the demo's", M4N_OPTION_TEXT, &video, 0, 0},
-      {"device", "NAME", "kernels: cpu, cuda or auto", M4N_OPTION_TEXT, &device, 0, 0}};
+      {"device", "NAME", "kernels and model: cpu, cuda, cuda-tf32 or auto", M4N_OPTION_TEXT, &device, 0, 0}};
   m4n_arguments arguments;
   M4N_TRY(m4n_options_read(&usage, options, sizeof options / sizeof *options, argc, argv, &arguments));
   if (arguments.helped) return M4N_OK;

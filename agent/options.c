@@ -111,8 +111,10 @@ int m4n_options_seed(uint64_t *seed, const char *text) {
 
 int m4n_options_device(const char **device) {
   if (!*device) *device = "auto";
-  if (!strcmp(*device, "cpu") || !strcmp(*device, "cuda") || !strcmp(*device, "auto")) return M4N_OK;
-  return m4n_fail(M4N_EARG, "--device: '%.40s' is refused: expected cpu, cuda or auto", *device);
+  const char *const known[] = {"cpu", "cuda", "cuda-tf32", "auto"};
+  for (size_t i = 0; i < sizeof known / sizeof *known; i++)
+    if (!strcmp(*device, known[i])) return M4N_OK;
+  return m4n_fail(M4N_EARG, "--device: '%.40s' is refused: expected cpu, cuda, cuda-tf32 or auto", *device);
 }
 
 int m4n_options_scenario(m4n_scenario **scenario, const char *path, const m4n_option_list *sets,

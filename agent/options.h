@@ -64,7 +64,7 @@ int m4n_options_read(const m4n_usage *usage, const m4n_option *options, int n_op
 
 /* Where models run; NULL (not given) becomes "auto", another word than these three is refused. */
 #define M4N_OPTION_DEVICE(into)                                                                              \
-  { "device", "D", "where models run: cpu, cuda or auto (default)", M4N_OPTION_TEXT, into, 0, 0 }
+  { "device", "D", "where models run: cpu, cuda, cuda-tf32 or auto (default)", M4N_OPTION_TEXT, into, 0, 0 }
 int m4n_options_device(const char **device);
 
 /* What several commands take: the scenario with its --set and --seed (NULL: none); a seed by itself; the address of

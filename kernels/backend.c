@@ -39,7 +39,7 @@ int m4n_backend_open(m4n_backend **backend, const char *device, m4n_pool *pool) 
   const char *variant = "";
   const m4n_backend_kind *kind = kind_of(device, &variant);
   if (kind) return kind->open(backend, variant, pool);
-  if (!strcmp(device, "cuda"))
+  if (!strcmp(device, "cuda") || !strcmp(device, "cuda-tf32"))
     return m4n_fail(M4N_EUNSUPPORTED,
                     "device cuda: this build has no CUDA backend (configure with M4N_CUDA=ON)");
   return m4n_fail(M4N_EARG, "device %.40s: expected cpu, cuda or auto", device);

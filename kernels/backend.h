@@ -26,8 +26,8 @@ extern "C" {
 
 typedef struct m4n_backend m4n_backend;
 
-/* device: "cpu", "cuda" (EUNSUPPORTED where it was not built in, EDEVICE where no card answers), or "auto" (cuda if it
- * opens, else cpu). `pool` runs the tiles of the CPU's ops; may be NULL (one thread); it outlives the backend. */
+/* device: "cpu", "cuda" (EUNSUPPORTED where it was not built in, EDEVICE where no card answers), "cuda-tf32" (float32
+ * products by TF32: faster, factors have 10 bits), or "auto" (cuda if it opens, else cpu). `pool` runs the tiles of the CPU's ops; may be NULL (one thread); it outlives the backend. */
 int m4n_backend_open(m4n_backend **backend, const char *device, m4n_pool *pool);
 void m4n_backend_close(
     m4n_backend *backend); /* its streams and memory must have been given back; NULL is fine */

@@ -1,7 +1,8 @@
 /* The group `kernels`: time and rate of every op at the sizes of the `paper` student (B = 8, L = 160, d = 512), each
  * beside what the machine does in the same run:
  *
- * - products of matrices: the library called directly, each thread with a share of the rows, nothing around it;
+ * - products of matrices: the library called directly, each thread with a share of the rows, nothing around it; on a card
+ *   one large square product of the same weights;
  * - scans: bare exponentials, one a state and step;
  * - attention: the same multiplications and additions as a product of matrices;
  * - all others: a copy of as many bytes as the op must read and write.

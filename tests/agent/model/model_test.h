@@ -24,9 +24,9 @@ struct Machine {
   m4n_pool *pool = nullptr;
   m4n_backend *backend = nullptr;
   m4n_stream *s = nullptr;
-  explicit Machine(int threads = 1) {
+  explicit Machine(int threads = 1, const char *device = "cpu") {
     EXPECT_EQ(m4n_pool_open(&pool, threads), M4N_OK) << m4n_error_message();
-    EXPECT_EQ(m4n_backend_open(&backend, "cpu", pool), M4N_OK) << m4n_error_message();
+    EXPECT_EQ(m4n_backend_open(&backend, device, pool), M4N_OK) << m4n_error_message();
     EXPECT_EQ(m4n_stream_open(&s, backend), M4N_OK) << m4n_error_message();
   }
   ~Machine() {
