@@ -2,6 +2,7 @@
  * (algorithms.md §5.2; forward, backward and the step of §5.4–5.5 are the ops'). */
 #include "agent/model/block.h"
 #include "agent/model/fields.h"
+#include "agent/model/ssm.h"
 #include "kernels/base/status.h"
 
 /* The five projections that read the normed input are one product [x|B|C|z|δ]: x, B, C in the places of v, k, q. */
@@ -21,23 +22,16 @@
   PRODUCT(out, C, 0, {"mixer.out_proj", d, m4n_fan_in_times(C, at->write), false, m4n_start_at(0)})
 
 typedef struct mamba {
-  m4n_block base;
+  m4n_ssm ssm;
   M4N_FIELDS(PARAMETERS)
-  int C, N, R, K; // channels, states of each, rank of Δ, taps
-  m4n_real eps;
 } mamba;
 
 static int declare(m4n_block **block, m4n_builder *at, const m4n_backbone *config) {
   mamba *b = m4n_arena_alloc(at->arena, sizeof *b);
   if (!b) return M4N_ENOMEM;
-  *block = &b->base;
-  *b = (mamba){.base = {&m4n_mamba_block, config->d, {0}},
-               .C = config->inner,
-               .N = config->state,
-               .R = config->rank,
-               .K = config->conv,
-               .eps = (m4n_real)config->eps};
-  const int d = config->d, C = b->C, N = b->N, R = b->R, K = b->K;
+  *block = &b->ssm.base;
+  *b = (mamba){.ssm = m4n_ssm_of(&m4n_mamba_block, config)};
+  const int d = config->d, C = b->ssm.C, N = b->ssm.N, R = b->ssm.R, K = b->ssm.K;
   const bool gate_bias = config->gate_bias;
   const m4n_init linear = m4n_fan_in(d);
   M4N_DECLARE(PARAMETERS)
@@ -56,31 +50,27 @@ typedef struct work {
 static m4n_scan scan_of(const mamba *b, int B, int T) {
   return (m4n_scan){.B = B,
                     .T = T,
-                    .C = b->C,
-                    .N = b->N,
-                    .G = b->C / b->N,
-                    .u_ld = b->C,
-                    .dt_ld = b->C,
+                    .C = b->ssm.C,
+                    .N = b->ssm.N,
+                    .G = b->ssm.C / b->ssm.N,
+                    .u_ld = b->ssm.C,
+                    .dt_ld = b->ssm.C,
                     .b_ld = b->in.out,
                     .c_ld = b->in.out,
                     .z_ld = b->in.out,
-                    .y_ld = b->C,
+                    .y_ld = b->ssm.C,
                     .softplus = 1};
 }
 
-static m4n_conv conv_of(const mamba *b, int B, int T) {
-  return (m4n_conv){.B = B, .T = T, .C = b->C, .K = b->K, .x_ld = b->in.out, .y_ld = b->C};
-}
-
 static size_t place(const mamba *b, m4n_layout *at, work *w, int B, int T) {
-  const size_t rows = (size_t)B * (size_t)T, C = (size_t)b->C;
+  const size_t rows = (size_t)B * (size_t)T, C = (size_t)b->ssm.C;
   const m4n_scan shape = scan_of(b, B, T);
-  w->a = m4n_place(at, rows * (size_t)b->base.d);
+  w->a = m4n_place(at, rows * (size_t)b->ssm.base.d);
   w->r = m4n_place(at, rows);
   w->in = m4n_place(at, rows * (size_t)b->in.out);
   w->u = m4n_place(at, rows * C);
   w->dt = m4n_place(at, rows * C);
-  w->A = m4n_place(at, C * (size_t)b->N);
+  w->A = m4n_place(at, C * (size_t)b->ssm.N);
   w->saved = m4n_place(at, m4n_scan_saved(&shape));
   w->y = m4n_place(at, rows * C);
   return at->used;
@@ -96,15 +86,15 @@ typedef struct scratch {
 } scratch;
 
 static size_t place_scratch(const mamba *b, m4n_layout *at, scratch *g, int B, int T) {
-  const size_t rows = (size_t)B * (size_t)T, C = (size_t)b->C;
+  const size_t rows = (size_t)B * (size_t)T, C = (size_t)b->ssm.C;
   const m4n_scan shape = scan_of(b, B, T);
   g->dy = m4n_place(at, rows * C);
   g->du = m4n_place(at, rows * C);
   g->ddt = m4n_place(at, rows * C);
   g->din = m4n_place(at, rows * (size_t)b->in.out);
-  g->dA = m4n_place(at, C * (size_t)b->N);
+  g->dA = m4n_place(at, C * (size_t)b->ssm.N);
   g->scan = m4n_place(at, m4n_scan_scratch(&shape));
-  g->da = m4n_place(at, rows * (size_t)b->base.d);
+  g->da = m4n_place(at, rows * (size_t)b->ssm.base.d);
   return at->used;
 }
 
@@ -113,40 +103,13 @@ static size_t scratch_bytes(const m4n_block *block, int B, int T) {
   return place_scratch((const mamba *)block, &(m4n_layout){0}, &g, B, T);
 }
 
-// What a lane remembers: the conv's last K−1 inputs and the scan's h.
-typedef struct lane_state {
-  m4n_real *x; // [slots][K−1][C]
-  m4n_real *h; // [slots][N][C]
-} lane_state;
-
-static size_t place_state(const mamba *b, m4n_layout *at, lane_state *m) {
-  const size_t slots = (size_t)b->base.lanes.slots, C = (size_t)b->C;
-  m->x = m4n_place(at, slots * (size_t)(b->K - 1) * C);
-  m->h = m4n_place(at, slots * (size_t)b->N * C);
-  return at->used;
-}
-
-static size_t state_bytes(const m4n_block *block) {
-  lane_state m;
-  return place_state((const mamba *)block, &(m4n_layout){0}, &m);
-}
-
-static void reset(const m4n_block *block, m4n_stream *s, void *state, int slot) {
-  const mamba *b = (const mamba *)block;
-  lane_state m;
-  place_state(b, &(m4n_layout){.base = state}, &m);
-  const size_t x = (size_t)(b->K - 1) * (size_t)b->C, h = (size_t)b->N * (size_t)b->C;
-  m4n_zero(s, m.x + (size_t)slot * x, x * sizeof(m4n_real));
-  m4n_zero(s, m.h + (size_t)slot * h, h * sizeof(m4n_real));
-}
-
 // Where the five parts of a row of `in` begin.
 typedef struct columns {
   m4n_real *x, *B, *C, *z, *v;
 } columns;
 
 static columns columns_of(const mamba *b, m4n_real *in) {
-  const int C = b->C;
+  const int C = b->ssm.C;
   return (columns){in, in + C, in + 2 * C, in + 3 * C, in + 4 * C};
 }
 
@@ -154,18 +117,12 @@ static columns columns_of(const mamba *b, m4n_real *in) {
 static columns project(const mamba *b, const m4n_pass *pass, const m4n_real *x, const work *w) {
   m4n_stream *s = pass->s;
   const int rows = pass->B * pass->T;
-  m4n_rmsnorm_fwd(s, w->a, pass->train ? w->r : NULL, x, b->norm->w, rows, b->base.d, b->eps);
+  m4n_rmsnorm_fwd(s, w->a, pass->train ? w->r : NULL, x, b->norm->w, rows, b->ssm.base.d, b->ssm.eps);
   m4n_dense_forward(&b->in, pass, w->in, w->a, rows, 0, NULL);
   const columns in = columns_of(b, w->in);
   m4n_dense_forward(&b->dt, pass, w->dt, in.v, rows, 0, NULL); // δ = W_δ2·v
-  m4n_neg_exp_fwd(s, w->A, b->a_log->w, (int64_t)b->C * b->N);
+  m4n_neg_exp_fwd(s, w->A, b->a_log->w, (int64_t)b->ssm.C * b->ssm.N);
   return in;
-}
-
-static void add_output(const mamba *b, const m4n_pass *pass, m4n_real *y, const m4n_real *x, const work *w) {
-  const int rows = pass->B * pass->T;
-  if (y != x) m4n_copy(pass->s, y, x, (size_t)rows * (size_t)b->base.d * sizeof *y);
-  m4n_dense_forward(&b->out, pass, y, w->y, rows, 1, NULL);
 }
 
 static void forward(const m4n_block *block, const m4n_pass *pass, m4n_real *y, const m4n_real *x,
@@ -175,12 +132,12 @@ static void forward(const m4n_block *block, const m4n_pass *pass, m4n_real *y, c
   work w;
   place(b, &(m4n_layout){.base = memory}, &w, pass->B, pass->T);
   const columns in = project(b, pass, x, &w);
-  const m4n_conv conv = conv_of(b, pass->B, pass->T);
+  const m4n_conv conv = m4n_ssm_conv(&b->ssm, pass->B, pass->T, b->in.out);
   const m4n_scan scan = scan_of(b, pass->B, pass->T);
   m4n_conv_fwd(s, w.u, in.x, b->conv->w, b->conv_bias->w, &conv);
   m4n_scan_fwd(s, w.y, pass->train ? w.saved : NULL, NULL, w.u, w.dt, w.A, in.B, in.C, b->D->w, in.z,
                b->dt_bias->w, &scan);
-  add_output(b, pass, y, x, &w);
+  m4n_ssm_add_output(&b->out, pass, y, x, w.y);
 }
 
 static void decode(const m4n_block *block, const m4n_pass *pass, m4n_real *y, const m4n_real *x, void *state,
@@ -188,15 +145,14 @@ static void decode(const m4n_block *block, const m4n_pass *pass, m4n_real *y, co
   const mamba *b = (const mamba *)block;
   m4n_stream *s = pass->s;
   work w;
-  lane_state lanes;
   place(b, &(m4n_layout){.base = memory}, &w, pass->B, pass->T);
-  place_state(b, &(m4n_layout){.base = state}, &lanes);
+  const m4n_ssm_state past = m4n_ssm_state_at(&b->ssm, state);
   const columns in = project(b, pass, x, &w);
-  const m4n_conv conv = conv_of(b, pass->B, pass->T);
+  const m4n_conv conv = m4n_ssm_conv(&b->ssm, pass->B, pass->T, b->in.out);
   const m4n_scan scan = scan_of(b, pass->B, pass->T);
-  m4n_conv_step(s, w.u, lanes.x, in.x, b->conv->w, b->conv_bias->w, pass->slot, &conv);
-  m4n_scan_step(s, w.y, lanes.h, w.u, w.dt, w.A, in.B, in.C, b->D->w, in.z, b->dt_bias->w, pass->slot, &scan);
-  add_output(b, pass, y, x, &w);
+  m4n_conv_step(s, w.u, past.x, in.x, b->conv->w, b->conv_bias->w, pass->slot, &conv);
+  m4n_scan_step(s, w.y, past.h, w.u, w.dt, w.A, in.B, in.C, b->D->w, in.z, b->dt_bias->w, pass->slot, &scan);
+  m4n_ssm_add_output(&b->out, pass, y, x, w.y);
 }
 
 static void backward(const m4n_block *block, const m4n_pass *pass, m4n_real *d, const m4n_real *x,
@@ -209,9 +165,9 @@ static void backward(const m4n_block *block, const m4n_pass *pass, m4n_real *d, 
   place(b, &(m4n_layout){.base = memory}, &w, pass->B, pass->T);
   place_scratch(b, &(m4n_layout){.base = scratch_memory}, &g, pass->B, pass->T);
   const columns in = columns_of(b, w.in), din = columns_of(b, g.din);
-  const m4n_conv conv = conv_of(b, pass->B, pass->T);
+  const m4n_conv conv = m4n_ssm_conv(&b->ssm, pass->B, pass->T, b->in.out);
   const m4n_scan scan = scan_of(b, pass->B, pass->T);
-  const int64_t n = (int64_t)b->C * b->N;
+  const int64_t n = (int64_t)b->ssm.C * b->ssm.N;
 
   m4n_dense_backward(&b->out, pass, g.dy, d, w.y, rows, 0, NULL, NULL);
   m4n_zero(s, g.dA, (size_t)n * sizeof *g.dA);
@@ -221,7 +177,7 @@ static void backward(const m4n_block *block, const m4n_pass *pass, m4n_real *d, 
   m4n_dense_backward(&b->dt, pass, din.v, g.ddt, in.v, rows, 0, NULL, NULL);
   m4n_conv_bwd(s, din.x, b->conv->g, b->conv_bias->g, g.du, in.x, b->conv->w, b->conv_bias->w, &conv);
   m4n_dense_backward(&b->in, pass, g.da, g.din, w.a, rows, 0, NULL, NULL);
-  m4n_rmsnorm_bwd(s, d, b->norm->g, g.da, d, x, w.r, b->norm->w, rows, b->base.d);
+  m4n_rmsnorm_bwd(s, d, b->norm->g, g.da, d, x, w.r, b->norm->w, rows, b->ssm.base.d);
 }
 
 const m4n_block_kind m4n_mamba_block = {
@@ -229,9 +185,9 @@ const m4n_block_kind m4n_mamba_block = {
     .declare = declare,
     .work = work_bytes,
     .scratch = scratch_bytes,
-    .state = state_bytes,
+    .state = m4n_ssm_state_bytes,
     .forward = forward,
     .backward = backward,
     .decode = decode,
-    .reset = reset,
+    .reset = m4n_ssm_reset,
 };

@@ -2,6 +2,7 @@
  * shared by all channels (algorithms.md §5.3); Hugging Face's MambaModel. */
 #include "agent/model/block.h"
 #include "agent/model/fields.h"
+#include "agent/model/ssm.h"
 #include "kernels/base/status.h"
 
 #define PARAMETERS(VECTOR, PRODUCT)                                                                          \
@@ -17,23 +18,16 @@
   PRODUCT(out, C, 0, {"mixer.out_proj", d, m4n_fan_in_times(C, at->write), false, m4n_start_at(0)})
 
 typedef struct mamba1 {
-  m4n_block base;
+  m4n_ssm ssm;
   M4N_FIELDS(PARAMETERS)
-  int C, N, R, K; // channels, states of each, rank of Δ, taps
-  m4n_real eps;
 } mamba1;
 
 static int declare(m4n_block **block, m4n_builder *at, const m4n_backbone *config) {
   mamba1 *b = m4n_arena_alloc(at->arena, sizeof *b);
   if (!b) return M4N_ENOMEM;
-  *block = &b->base;
-  *b = (mamba1){.base = {&m4n_mamba1_block, config->d, {0}},
-                .C = config->inner,
-                .N = config->state,
-                .R = config->rank,
-                .K = config->conv,
-                .eps = (m4n_real)config->eps};
-  const int d = config->d, C = b->C, N = b->N, R = b->R, K = b->K;
+  *block = &b->ssm.base;
+  *b = (mamba1){.ssm = m4n_ssm_of(&m4n_mamba1_block, config)};
+  const int d = config->d, C = b->ssm.C, N = b->ssm.N, R = b->ssm.R, K = b->ssm.K;
   M4N_DECLARE(PARAMETERS)
   return M4N_OK;
 }
@@ -51,32 +45,28 @@ typedef struct work {
 static m4n_scan scan_of(const mamba1 *b, int B, int T) {
   return (m4n_scan){.B = B,
                     .T = T,
-                    .C = b->C,
-                    .N = b->N,
+                    .C = b->ssm.C,
+                    .N = b->ssm.N,
                     .G = 1,
-                    .u_ld = b->C,
-                    .dt_ld = b->C,
+                    .u_ld = b->ssm.C,
+                    .dt_ld = b->ssm.C,
                     .b_ld = b->x.out,
                     .c_ld = b->x.out,
                     .z_ld = b->in.out,
-                    .y_ld = b->C,
+                    .y_ld = b->ssm.C,
                     .softplus = 1};
 }
 
-static m4n_conv conv_of(const mamba1 *b, int B, int T) {
-  return (m4n_conv){.B = B, .T = T, .C = b->C, .K = b->K, .x_ld = b->in.out, .y_ld = b->C};
-}
-
 static size_t place(const mamba1 *b, m4n_layout *at, work *w, int B, int T) {
-  const size_t rows = (size_t)B * (size_t)T, C = (size_t)b->C;
+  const size_t rows = (size_t)B * (size_t)T, C = (size_t)b->ssm.C;
   const m4n_scan shape = scan_of(b, B, T);
-  w->a = m4n_place(at, rows * (size_t)b->base.d);
+  w->a = m4n_place(at, rows * (size_t)b->ssm.base.d);
   w->r = m4n_place(at, rows);
   w->in = m4n_place(at, rows * (size_t)b->in.out);
   w->p = m4n_place(at, rows * (size_t)b->x.out);
   w->u = m4n_place(at, rows * C);
   w->dt = m4n_place(at, rows * C);
-  w->A = m4n_place(at, C * (size_t)b->N);
+  w->A = m4n_place(at, C * (size_t)b->ssm.N);
   w->saved = m4n_place(at, m4n_scan_saved(&shape));
   w->y = m4n_place(at, rows * C);
   return at->used;
@@ -92,16 +82,16 @@ typedef struct scratch {
 } scratch;
 
 static size_t place_scratch(const mamba1 *b, m4n_layout *at, scratch *g, int B, int T) {
-  const size_t rows = (size_t)B * (size_t)T, C = (size_t)b->C;
+  const size_t rows = (size_t)B * (size_t)T, C = (size_t)b->ssm.C;
   const m4n_scan shape = scan_of(b, B, T);
   g->dy = m4n_place(at, rows * C);
   g->du = m4n_place(at, rows * C);
   g->ddt = m4n_place(at, rows * C);
   g->din = m4n_place(at, rows * (size_t)b->in.out);
   g->dp = m4n_place(at, rows * (size_t)b->x.out);
-  g->dA = m4n_place(at, C * (size_t)b->N);
+  g->dA = m4n_place(at, C * (size_t)b->ssm.N);
   g->scan = m4n_place(at, m4n_scan_scratch(&shape));
-  g->da = m4n_place(at, rows * (size_t)b->base.d);
+  g->da = m4n_place(at, rows * (size_t)b->ssm.base.d);
   return at->used;
 }
 
@@ -110,40 +100,13 @@ static size_t scratch_bytes(const m4n_block *block, int B, int T) {
   return place_scratch((const mamba1 *)block, &(m4n_layout){0}, &g, B, T);
 }
 
-// What a lane remembers: the conv's last K−1 inputs and the scan's h.
-typedef struct lane_state {
-  m4n_real *x; // [slots][K−1][C]
-  m4n_real *h; // [slots][N][C]
-} lane_state;
-
-static size_t place_state(const mamba1 *b, m4n_layout *at, lane_state *m) {
-  const size_t slots = (size_t)b->base.lanes.slots, C = (size_t)b->C;
-  m->x = m4n_place(at, slots * (size_t)(b->K - 1) * C);
-  m->h = m4n_place(at, slots * (size_t)b->N * C);
-  return at->used;
-}
-
-static size_t state_bytes(const m4n_block *block) {
-  lane_state m;
-  return place_state((const mamba1 *)block, &(m4n_layout){0}, &m);
-}
-
-static void reset(const m4n_block *block, m4n_stream *s, void *state, int slot) {
-  const mamba1 *b = (const mamba1 *)block;
-  lane_state m;
-  place_state(b, &(m4n_layout){.base = state}, &m);
-  const size_t x = (size_t)(b->K - 1) * (size_t)b->C, h = (size_t)b->N * (size_t)b->C;
-  m4n_zero(s, m.x + (size_t)slot * x, x * sizeof(m4n_real));
-  m4n_zero(s, m.h + (size_t)slot * h, h * sizeof(m4n_real));
-}
-
 // x and z of the normed input, and A = −exp(A_log).
 static void project(const mamba1 *b, const m4n_pass *pass, const m4n_real *x, const work *w) {
   m4n_stream *s = pass->s;
   const int rows = pass->B * pass->T;
-  m4n_rmsnorm_fwd(s, w->a, pass->train ? w->r : NULL, x, b->norm->w, rows, b->base.d, b->eps);
+  m4n_rmsnorm_fwd(s, w->a, pass->train ? w->r : NULL, x, b->norm->w, rows, b->ssm.base.d, b->ssm.eps);
   m4n_dense_forward(&b->in, pass, w->in, w->a, rows, 0, NULL);
-  m4n_neg_exp_fwd(s, w->A, b->a_log->w, (int64_t)b->C * b->N);
+  m4n_neg_exp_fwd(s, w->A, b->a_log->w, (int64_t)b->ssm.C * b->ssm.N);
 }
 
 // δ, B and C of the conv's output.
@@ -153,26 +116,20 @@ static void select(const mamba1 *b, const m4n_pass *pass, const work *w) {
   m4n_dense_forward(&b->dt, pass, w->dt, w->p, rows, 0, NULL);
 }
 
-static void add_output(const mamba1 *b, const m4n_pass *pass, m4n_real *y, const m4n_real *x, const work *w) {
-  const int rows = pass->B * pass->T;
-  if (y != x) m4n_copy(pass->s, y, x, (size_t)rows * (size_t)b->base.d * sizeof *y);
-  m4n_dense_forward(&b->out, pass, y, w->y, rows, 1, NULL);
-}
-
 static void forward(const m4n_block *block, const m4n_pass *pass, m4n_real *y, const m4n_real *x,
                     void *memory) {
   const mamba1 *b = (const mamba1 *)block;
   m4n_stream *s = pass->s;
   work w;
   place(b, &(m4n_layout){.base = memory}, &w, pass->B, pass->T);
-  const m4n_conv conv = conv_of(b, pass->B, pass->T);
+  const m4n_conv conv = m4n_ssm_conv(&b->ssm, pass->B, pass->T, b->in.out);
   const m4n_scan scan = scan_of(b, pass->B, pass->T);
   project(b, pass, x, &w);
   m4n_conv_fwd(s, w.u, w.in, b->conv->w, b->conv_bias->w, &conv);
   select(b, pass, &w);
-  m4n_scan_fwd(s, w.y, pass->train ? w.saved : NULL, NULL, w.u, w.dt, w.A, w.p + b->R, w.p + b->R + b->N,
-               b->D->w, w.in + b->C, b->dt_bias->w, &scan);
-  add_output(b, pass, y, x, &w);
+  m4n_scan_fwd(s, w.y, pass->train ? w.saved : NULL, NULL, w.u, w.dt, w.A, w.p + b->ssm.R,
+               w.p + b->ssm.R + b->ssm.N, b->D->w, w.in + b->ssm.C, b->dt_bias->w, &scan);
+  m4n_ssm_add_output(&b->out, pass, y, x, w.y);
 }
 
 static void decode(const m4n_block *block, const m4n_pass *pass, m4n_real *y, const m4n_real *x, void *state,
@@ -180,36 +137,35 @@ static void decode(const m4n_block *block, const m4n_pass *pass, m4n_real *y, co
   const mamba1 *b = (const mamba1 *)block;
   m4n_stream *s = pass->s;
   work w;
-  lane_state lanes;
   place(b, &(m4n_layout){.base = memory}, &w, pass->B, pass->T);
-  place_state(b, &(m4n_layout){.base = state}, &lanes);
-  const m4n_conv conv = conv_of(b, pass->B, pass->T);
+  const m4n_ssm_state past = m4n_ssm_state_at(&b->ssm, state);
+  const m4n_conv conv = m4n_ssm_conv(&b->ssm, pass->B, pass->T, b->in.out);
   const m4n_scan scan = scan_of(b, pass->B, pass->T);
   project(b, pass, x, &w);
-  m4n_conv_step(s, w.u, lanes.x, w.in, b->conv->w, b->conv_bias->w, pass->slot, &conv);
+  m4n_conv_step(s, w.u, past.x, w.in, b->conv->w, b->conv_bias->w, pass->slot, &conv);
   select(b, pass, &w);
-  m4n_scan_step(s, w.y, lanes.h, w.u, w.dt, w.A, w.p + b->R, w.p + b->R + b->N, b->D->w, w.in + b->C,
-                b->dt_bias->w, pass->slot, &scan);
-  add_output(b, pass, y, x, &w);
+  m4n_scan_step(s, w.y, past.h, w.u, w.dt, w.A, w.p + b->ssm.R, w.p + b->ssm.R + b->ssm.N, b->D->w,
+                w.in + b->ssm.C, b->dt_bias->w, pass->slot, &scan);
+  m4n_ssm_add_output(&b->out, pass, y, x, w.y);
 }
 
 static void backward(const m4n_block *block, const m4n_pass *pass, m4n_real *d, const m4n_real *x,
                      void *memory, void *scratch_memory) {
   const mamba1 *b = (const mamba1 *)block;
   m4n_stream *s = pass->s;
-  const int rows = pass->B * pass->T, R = b->R, N = b->N;
+  const int rows = pass->B * pass->T, R = b->ssm.R, N = b->ssm.N;
   work w;
   scratch g;
   place(b, &(m4n_layout){.base = memory}, &w, pass->B, pass->T);
   place_scratch(b, &(m4n_layout){.base = scratch_memory}, &g, pass->B, pass->T);
-  const m4n_conv conv = conv_of(b, pass->B, pass->T);
+  const m4n_conv conv = m4n_ssm_conv(&b->ssm, pass->B, pass->T, b->in.out);
   const m4n_scan scan = scan_of(b, pass->B, pass->T);
-  const int64_t n = (int64_t)b->C * N;
+  const int64_t n = (int64_t)b->ssm.C * N;
 
   m4n_dense_backward(&b->out, pass, g.dy, d, w.y, rows, 0, NULL, NULL);
   m4n_zero(s, g.dA, (size_t)n * sizeof *g.dA);
-  m4n_scan_bwd(s, g.du, g.ddt, g.dA, g.dp + R, g.dp + R + N, b->D->g, g.din + b->C, b->dt_bias->g, g.scan,
-               g.dy, w.saved, w.u, w.dt, w.A, w.p + R, w.p + R + N, b->D->w, w.in + b->C, b->dt_bias->w,
+  m4n_scan_bwd(s, g.du, g.ddt, g.dA, g.dp + R, g.dp + R + N, b->D->g, g.din + b->ssm.C, b->dt_bias->g, g.scan,
+               g.dy, w.saved, w.u, w.dt, w.A, w.p + R, w.p + R + N, b->D->w, w.in + b->ssm.C, b->dt_bias->w,
                &scan);
   m4n_neg_exp_bwd(s, b->a_log->g, g.dA, w.A, n);
   // u reaches the scan directly and through δ, B, C.
@@ -217,7 +173,7 @@ static void backward(const m4n_block *block, const m4n_pass *pass, m4n_real *d, 
   m4n_dense_backward(&b->x, pass, g.du, g.dp, w.u, rows, 1, NULL, NULL);
   m4n_conv_bwd(s, g.din, b->conv->g, b->conv_bias->g, g.du, w.in, b->conv->w, b->conv_bias->w, &conv);
   m4n_dense_backward(&b->in, pass, g.da, g.din, w.a, rows, 0, NULL, NULL);
-  m4n_rmsnorm_bwd(s, d, b->norm->g, g.da, d, x, w.r, b->norm->w, rows, b->base.d);
+  m4n_rmsnorm_bwd(s, d, b->norm->g, g.da, d, x, w.r, b->norm->w, rows, b->ssm.base.d);
 }
 
 const m4n_block_kind m4n_mamba1_block = {
@@ -225,9 +181,9 @@ const m4n_block_kind m4n_mamba1_block = {
     .declare = declare,
     .work = work_bytes,
     .scratch = scratch_bytes,
-    .state = state_bytes,
+    .state = m4n_ssm_state_bytes,
     .forward = forward,
     .backward = backward,
     .decode = decode,
-    .reset = reset,
+    .reset = m4n_ssm_reset,
 };

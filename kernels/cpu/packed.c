@@ -20,7 +20,7 @@ enum { BLOCK = 8 };
 #else
 enum { BLOCK = 4 };
 #endif
-enum { AHEAD = 4096, WIDE = 2 };
+enum { AHEAD = 2048, WIDE = 2 };
 
 #define FETCH(w) __builtin_prefetch((const char *)(w) + AHEAD)
 
