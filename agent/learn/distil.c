@@ -7,6 +7,7 @@
 #include "agent/learn/schedule.h"
 #include "agent/model/reuse.h"
 #include "kernels/base/log.h"
+#include "kernels/base/file.h"
 #include "kernels/base/status.h"
 
 m4n_distil_options m4n_distil_usual(void) {
@@ -131,7 +132,7 @@ static void name_result(distilling *d) {
   if (d->labelling)
     snprintf(about + n, M4N_ABOUT - (size_t)n, "; on-policy %g, labels: %s%s%.60s", o->on_policy.share,
              m4n_labeller_name(o->on_policy.labeller), o->on_policy.labeller == M4N_LABEL_EXPERT ? " " : "",
-             o->on_policy.labeller == M4N_LABEL_EXPERT ? o->on_policy.expert : "");
+             o->on_policy.labeller == M4N_LABEL_EXPERT ? m4n_path_base(o->on_policy.expert) : "");
 }
 
 static int describe(distilling *d) {

@@ -349,7 +349,7 @@ static m4n_labels_about about_of(const m4n_labelling *l, const m4n_trajectories 
     about.w = l->net->options.steps, about.stride = l->o.stride, about.teacher = l->teacher_hash;
     snprintf(about.by, sizeof about.by, "%.100s", m4n_path_base(l->teacher.path));
   } else if (l->o.labeller == M4N_LABEL_EXPERT) {
-    snprintf(about.by, sizeof about.by, "%.100s", l->o.expert);
+    snprintf(about.by, sizeof about.by, "%.100s", m4n_path_base(l->o.expert));
   }
   return about;
 }
