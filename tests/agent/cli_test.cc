@@ -163,6 +163,23 @@ TEST(Run, TheDemoSetsAreAlike) {
     }
 }
 
+// The student that comes along plays the demo traces, and better than the lowest level does.
+TEST(Run, ThePretrainedStudent) {
+  World w;
+  double mean[2];
+  const char *policies[] = {"level-0", "student"};
+  for (int i = 0; i < 2; i++) {
+    Ended r = run({"run", M4N_SOURCE_DIR "/scenarios/abr-pretrained.yaml", "--out", w.dir + "/run", "--quiet",
+                   "--json", "--set", "evaluate.episodes=5", "--set",
+                   std::string("evaluate.policies=") + policies[i]});
+    ASSERT_EQ(r.status, 0) << r.err;
+    size_t at = r.out.find("\"mean\": ");
+    ASSERT_NE(at, std::string::npos) << r.out;
+    mean[i] = std::stod(r.out.substr(at + 8));
+  }
+  EXPECT_GT(mean[1], mean[0]);
+}
+
 // ---- the same bytes whatever carries them
 
 using Key = std::tuple<std::string, int64_t>;
