@@ -42,7 +42,7 @@ int m4n_backend_open(m4n_backend **backend, const char *device, m4n_pool *pool) 
   if (!strcmp(device, "cuda") || !strcmp(device, "cuda-tf32"))
     return m4n_fail(M4N_EUNSUPPORTED,
                     "device cuda: this build has no CUDA backend (configure with M4N_CUDA=ON)");
-  return m4n_fail(M4N_EARG, "device %.40s: expected cpu, cuda or auto", device);
+  return m4n_fail(M4N_EARG, "device %.40s: expected cpu, cuda, cuda-tf32 or auto", device);
 }
 
 void m4n_backend_close(m4n_backend *backend) {

@@ -271,7 +271,7 @@ TEST(Train, SaysWhatItCannotDo) {
       {{"--set", "distil.on_policy.share=1.5"}, "from 0 to 1"},
       {{"--stage", "dance"}, "expected expert, collect"},
       {{"--stage", "expert"}, "does without"},
-      {{"--device", "abacus"}, "expected cpu, cuda or auto"},
+      {{"--device", "abacus"}, "expected cpu, cuda, cuda-tf32 or auto"},
       {{"--lanes", "4"}, "--external"},
       {{"--set", "abr.train.traces=/nowhere"}, "/nowhere"}};
   for (const Refusal &c : cases) {
