@@ -38,11 +38,12 @@ int m4n_cmd_replay(int argc, char **argv) {
   m4n_option_list sets = {0};
   const char *device = "cpu";
   bool quiet = false;
-  const m4n_option options[] = {
-      {"set", "KEY=VALUE", "override a key, as where traces lie; may stand several times", M4N_OPTION_LIST,
-       &sets, 0, 0},
-      {"device", "D", "where models run: cpu (default), cuda, cuda-tf32 or auto", M4N_OPTION_TEXT, &device, 0, 0},
-      {"quiet", NULL, "no progress", M4N_OPTION_FLAG, &quiet, 0, 0}};
+  const m4n_option options[] = {{"set", "KEY=VALUE",
+                                 "override a key, as where traces lie; may stand several times",
+                                 M4N_OPTION_LIST, &sets, 0, 0},
+                                {"device", "D", "where models run: cpu (default), cuda, cuda-tf32 or auto",
+                                 M4N_OPTION_TEXT, &device, 0, 0},
+                                {"quiet", NULL, "no progress", M4N_OPTION_FLAG, &quiet, 0, 0}};
   m4n_arguments arguments;
   M4N_TRY(m4n_options_read(&usage, options, sizeof options / sizeof *options, argc, argv, &arguments));
   if (arguments.helped) return M4N_OK;

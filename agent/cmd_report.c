@@ -18,12 +18,11 @@ static const m4n_usage usage = {
 int m4n_cmd_report(int argc, char **argv) {
   const char *out = NULL;
   bool json = false, quiet = false, no_plots = false;
-  const m4n_option options[] = {
-      {"out", "DIR", "where the report goes (default: into the one folder given)", M4N_OPTION_TEXT, &out, 0,
-       0},
-      {"no-plots", NULL, "tables alone", M4N_OPTION_FLAG, &no_plots, 0, 0},
-      {"json", NULL, "summary.json on standard output in place of the table", M4N_OPTION_FLAG, &json, 0, 0},
-      {"quiet", NULL, "only warnings", M4N_OPTION_FLAG, &quiet, 0, 0}};
+  const m4n_option options[] = {{"out", "DIR", "where the report goes (default: into the one folder given)",
+                                 M4N_OPTION_TEXT, &out, 0, 0},
+                                {"no-plots", NULL, "tables alone", M4N_OPTION_FLAG, &no_plots, 0, 0},
+                                M4N_OPTION_JSON(&json),
+                                {"quiet", NULL, "only warnings", M4N_OPTION_FLAG, &quiet, 0, 0}};
   m4n_arguments arguments;
   M4N_TRY(m4n_options_read(&usage, options, sizeof options / sizeof *options, argc, argv, &arguments));
   if (arguments.helped) return M4N_OK;

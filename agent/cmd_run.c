@@ -51,12 +51,11 @@ int m4n_cmd_run(int argc, char **argv) {
        0, 0},
       {"out", "DIR", "folder of the run (default: runs/<name>-<UTC time>)", M4N_OPTION_TEXT, &out, 0, 0},
       {"seed", "N", "the same as --set seed=N", M4N_OPTION_TEXT, &seed, 0, 0},
-      {"threads", "N", "threads (default: one a processor)", M4N_OPTION_INT, &threads, 1, 256},
+      M4N_OPTION_THREADS(&threads),
       M4N_OPTION_DEVICE(&device),
-      {"json", NULL, "summary.json on standard output in place of the table", M4N_OPTION_FLAG, &json, 0, 0},
-      {"quiet", NULL, "no progress, only warnings", M4N_OPTION_FLAG, &quiet, 0, 0},
-      {"help-keys", NULL, "every key of a scenario: meaning, values, default", M4N_OPTION_FLAG, &help_keys, 0,
-       0}};
+      M4N_OPTION_JSON(&json),
+      M4N_OPTION_QUIET(&quiet),
+      M4N_OPTION_HELP_KEYS(&help_keys)};
   m4n_arguments arguments;
   M4N_TRY(m4n_options_read(&usage, options, sizeof options / sizeof *options, argc, argv, &arguments));
   if (arguments.helped) return M4N_OK;

@@ -95,15 +95,15 @@ int m4n_cmd_serve(int argc, char **argv) {
        0, 0},
       {"out", "DIR", "folder of the run (default: runs/<name>-<UTC time>)", M4N_OPTION_TEXT, &out, 0, 0},
       {"seed", "N", "seed of the episodes", M4N_OPTION_TEXT, &seed, 0, 0},
-      {"threads", "N", "threads (default: one a processor)", M4N_OPTION_INT, &threads, 1, 256},
+      M4N_OPTION_THREADS(&threads),
       {"fallback", "NAME", "with --policy: answers when the policy is late", M4N_OPTION_TEXT, &fallback, 0,
        0},
       {"decide-ms", "N", "with --fallback: late is after so long (default: 500)", M4N_OPTION_INT, &decide_ms,
        1, 86400000},
       {"lockstep", NULL, "with --policy: wait for all simulators before answering", M4N_OPTION_FLAG,
        &lockstep, 0, 0},
-      {"json", NULL, "summary.json on standard output in place of the table", M4N_OPTION_FLAG, &json, 0, 0},
-      {"quiet", NULL, "no progress, only warnings", M4N_OPTION_FLAG, &quiet, 0, 0}};
+      M4N_OPTION_JSON(&json),
+      M4N_OPTION_QUIET(&quiet)};
   m4n_arguments arguments;
   M4N_TRY(m4n_options_read(&usage, options, sizeof options / sizeof *options, argc, argv, &arguments));
   if (arguments.helped) return M4N_OK;

@@ -39,7 +39,7 @@ int m4n_cmd_sim(int argc, char **argv) {
       {"endpoint", "E", "ipc (default), tcp or a URI", M4N_OPTION_TEXT, &endpoint, 0, 0},
       {"lanes", "N", "episodes that are played at once (default: bridge.lanes)", M4N_OPTION_INT, &lanes, 1,
        M4N_MAX_LANES},
-      {"threads", "N", "threads (default: one a processor)", M4N_OPTION_INT, &threads, 1, 256},
+      M4N_OPTION_THREADS(&threads),
       {"stay", NULL, "connect again when the agent has enough, until SIGINT (for train --external)",
        M4N_OPTION_FLAG, &stay, 0, 0},
       {"quiet", NULL, "only warnings", M4N_OPTION_FLAG, &quiet, 0, 0}};

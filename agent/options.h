@@ -62,7 +62,16 @@ typedef struct m4n_arguments {
 int m4n_options_read(const m4n_usage *usage, const m4n_option *options, int n_options, int argc, char **argv,
                      m4n_arguments *arguments);
 
-/* Where models run; NULL (not given) becomes "auto", another word than these three is refused. */
+/* Options that several commands have. */
+#define M4N_OPTION_THREADS(into)                                                                             \
+  { "threads", "N", "threads (default: one a processor)", M4N_OPTION_INT, into, 1, 256 }
+#define M4N_OPTION_JSON(into)                                                                                \
+  { "json", NULL, "summary.json on standard output in place of the table", M4N_OPTION_FLAG, into, 0, 0 }
+#define M4N_OPTION_QUIET(into)                                                                               \
+  { "quiet", NULL, "no progress, only warnings", M4N_OPTION_FLAG, into, 0, 0 }
+#define M4N_OPTION_HELP_KEYS(into)                                                                           \
+  { "help-keys", NULL, "every key of a scenario: meaning, values, default", M4N_OPTION_FLAG, into, 0, 0 }
+/* Where models run; NULL (not given) becomes "auto", a word that is none of these is refused. */
 #define M4N_OPTION_DEVICE(into)                                                                              \
   { "device", "D", "where models run: cpu, cuda, cuda-tf32 or auto (default)", M4N_OPTION_TEXT, into, 0, 0 }
 int m4n_options_device(const char **device);

@@ -1,7 +1,7 @@
 /* What kernels share: launching, walking over elements and rows, sums inside a warp or a block.
  *
  * Written so that a plain C++ compiler can read it, too, with __global__, threadIdx and the warp's functions defined by
- * other means (tests/kernels/cuda_emulation): launches go by M4N_LAUNCH, shared arrays have fixed sizes, no inline PTX.
+ * other means, to be run without a card (README.md): launches go by M4N_LAUNCH, shared arrays have fixed sizes, no inline PTX.
  */
 #ifndef M4N_KERNELS_CUDA_DEVICE_CUH
 #define M4N_KERNELS_CUDA_DEVICE_CUH
