@@ -52,13 +52,18 @@ static void close_world(m4n_serve *s, world *w) {
   free(w);
 }
 
+// Without end, for whoever comes.
+static bool stays(const m4n_serve *s) {
+  return s->o.episodes < 0;
+}
+
 static int count_episodes(const m4n_serve *s, const m4n_spec *spec, int64_t *episodes) {
   static const char *const set[] = {"test", "train", "valid"};
   int n = 0;
   const double *has = m4n_spec_constant(spec, M4N_EPISODES, &n);
   if (has && (n <= s->o.set || has[s->o.set] < 1))
     return m4n_fail(M4N_EARG, "the simulator has no episodes in its set '%s'", set[s->o.set]);
-  if (s->o.episodes < 0)
+  if (stays(s))
     *episodes = INT64_MAX;
   else if (s->o.episodes)
     *episodes = s->o.episodes;
@@ -148,7 +153,7 @@ static int find_world(m4n_serve *s, world **out, const m4n_spec *spec) {
   uint64_t hash = m4n_spec_hash(spec);
   for (world *w = s->worlds; w; w = w->next)
     if (w->hash == hash) return *out = w, M4N_OK;
-  if (s->worlds && s->o.episodes >= 0)
+  if (s->worlds && !stays(s))
     return m4n_fail(
         M4N_EARG,
         "this evaluation began with a simulator of task '%s', reward '%s'; yours has task '%s', reward "
@@ -156,7 +161,7 @@ static int find_world(m4n_serve *s, world **out, const m4n_spec *spec) {
         s->worlds->spec.task, s->worlds->spec.reward, spec->task, spec->reward);
   int status = open_world(s, out, spec);
   // An evaluation whose policies cannot serve the simulator, or that cannot be recorded, is over.
-  if (status && s->o.episodes >= 0) fail_here(s);
+  if (status && !stays(s)) fail_here(s);
   return status;
 }
 
@@ -208,7 +213,7 @@ static void share_out(m4n_serve *s, m4n_server *server, world *w) {
 
 // A server that stays forgets worlds that nobody plays: strangers may come with any number of them.
 static void leave_world(m4n_serve *s, world *w) {
-  if (--w->sessions || s->o.episodes >= 0) return;
+  if (--w->sessions || !stays(s)) return;
   world **at = &s->worlds;
   while (*at != w) at = &(*at)->next;
   *at = w->next;
@@ -245,14 +250,15 @@ static int began(void *self, m4n_server *server, m4n_session *session) {
     return status;
   }
   if (is_idle(s, session)) m4n_server_done(server, session);
-  m4n_log(M4N_LOG_DEBUG, "simulator %s %s with %d lanes", session->simulator, session->version,
-          session->lanes);
+  if (stays(s))
+    m4n_log(M4N_LOG_INFO, "simulator %s %s comes with %d lanes of '%s'", session->simulator, session->version,
+            session->lanes, session->spec->task);
   return M4N_OK;
 }
 
 static bool finished(void *self) {
   const m4n_serve *s = self;
-  return s->failure.status || (s->worlds && s->o.episodes >= 0 && m4n_plan_finished(&s->worlds->plan));
+  return s->failure.status || (s->worlds && !stays(s) && m4n_plan_finished(&s->worlds->plan));
 }
 
 // ---- rows
@@ -395,7 +401,7 @@ int m4n_serve_close(m4n_serve *serve, m4n_serve_stats *stats) {
   m4n_serve *s = serve;
   if (s->worlds && s->o.title) m4n_progress_end(&s->progress);
   for (const world *w = s->worlds; w; w = w->next) {
-    s->stats.planned = s->o.episodes < 0 ? -1 : m4n_plan_jobs(&w->plan);
+    s->stats.planned = stays(s) ? -1 : m4n_plan_jobs(&w->plan);
     s->stats.finished += w->plan.done;
     s->stats.given_up += w->plan.given_up;
   }

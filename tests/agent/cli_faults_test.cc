@@ -158,7 +158,8 @@ TEST(Signals, EndAServerThatStays) {
     Process agent({"serve", "--policy", "robust-mpc", "--endpoint", socket_of(w), "--fallback", "bba"});
     ASSERT_TRUE(agent.says("serving policy 'robust-mpc'"));
     Process sim({"sim", w.scenario, "--endpoint", socket_of(w), "--lanes", "2"});
-    std::this_thread::sleep_for(std::chrono::milliseconds(300));
+    ASSERT_TRUE(agent.says("comes with 2 lanes of 'abr'"));
+    std::this_thread::sleep_for(std::chrono::milliseconds(100)); // it plays
     agent.send(signal);
     Ended r = agent.finish();
     EXPECT_EQ(r.status, 0) << r.err;
@@ -222,7 +223,8 @@ TEST(Serve, DifferentWorldsComeAndGo) {
   for (int i = 0; i < 3; i++) {
     Process null({"sim", w.dir + "/null.yaml", "--endpoint", socket_of(w)});
     Process abr({"sim", w.scenario, "--endpoint", socket_of(w)});
-    std::this_thread::sleep_for(std::chrono::milliseconds(100));
+    ASSERT_TRUE(agent.says("lanes of 'null'", i + 1) && agent.says("lanes of 'abr'", i + 1));
+    std::this_thread::sleep_for(std::chrono::milliseconds(100)); // they play
     null.send(SIGINT), abr.send(SIGTERM);
     EXPECT_EQ(null.finish().status, 130);
     EXPECT_EQ(abr.finish().status, 130);

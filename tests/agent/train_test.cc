@@ -87,11 +87,11 @@ TEST(Collect, SharesAreKeptAndEpisodesAreEachOnes) {
 
 TEST(Collect, ThreadsLanesAndTransportDoNotMatter) {
   std::map<std::string, std::string> first;
-  for (const Arguments &how :
-       std::vector<Arguments>{{"--threads", "1"},
-                              {"--threads", "2"},
-                              {"--set", "bridge.lanes=1"},
-                              {"--set", "bridge.lanes=5", "--set", "bridge.endpoint=ipc"}}) {
+  const std::string ipc = "bridge.endpoint=ipc://" + m4n_temp_dir() + "/agent.sock";
+  for (const Arguments &how : std::vector<Arguments>{{"--threads", "1"},
+                                                     {"--threads", "2"},
+                                                     {"--set", "bridge.lanes=1"},
+                                                     {"--set", "bridge.lanes=5", "--set", ipc}}) {
     Training t;
     Arguments all = {"--stage", "collect"};
     all.insert(all.end(), how.begin(), how.end());
@@ -244,7 +244,8 @@ TEST(Train, ItsStudentIsServed) {
       {"serve", "--model", t.out + "/model/student.safetensors:stream", "--endpoint", socket_of(t)});
   ASSERT_TRUE(agent.says("serving"));
   Process simulator({"sim", t.scenario, "--endpoint", socket_of(t)});
-  std::this_thread::sleep_for(std::chrono::milliseconds(500));
+  ASSERT_TRUE(agent.says("lanes of 'abr'"));
+  std::this_thread::sleep_for(std::chrono::milliseconds(500)); // it plays
   agent.send(SIGINT);
   Ended r = agent.finish();
   EXPECT_EQ(r.status, 0) << r.err;

@@ -76,9 +76,14 @@ public:
 
   void send(int signal) { kill(pid_, signal); }
 
-  /* Waits until standard error holds `text`; false if the time is over before. */
-  bool says(const std::string &text) {
-    return within([&] { return slurp(files_ + "/err").find(text) != std::string::npos; });
+  /* Waits until standard error holds `text` that often; false if the time is over before. */
+  bool says(const std::string &text, int times = 1) {
+    return within([&] {
+      const std::string err = slurp(files_ + "/err");
+      int found = 0;
+      for (size_t at = 0; (at = err.find(text, at)) != std::string::npos; at += text.size()) found++;
+      return found >= times;
+    });
   }
 
   Ended finish() {
