@@ -17,10 +17,11 @@ static const m4n_usage usage = {
     "  reuse     a Mamba student that has its weights         model/student-start.safetensors\n"
     "  label     the teacher's (or others') answers           label/labels.safetensors\n"
     "  distil    the student                                  model/student.safetensors\n"
+    "  tune      the student, by PPO in the simulator         model/tuned.safetensors\n"
     "  evaluate  everybody on traces nobody has seen          events.bin, report.html, …\n"
     "A stage whose outputs are there, made with these options and from these inputs, is skipped; what was\n"
     "interrupted (even by kill -9) or deleted goes on with --out DIR --resume. Loss and agreement are in\n"
-    "adapt/train.csv and distil/train.csv.\n",
+    "adapt/train.csv, distil/train.csv and tune/train.csv.\n",
     0, 1};
 
 int m4n_cmd_train(int argc, char **argv) {

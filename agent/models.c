@@ -8,22 +8,27 @@
 #include "kernels/base/file.h"
 #include "kernels/base/status.h"
 
-static const char *const roles[M4N_ROLES] = {"teacher", "student", "expert"};
+const char *const m4n_role_names[M4N_ROLES] = {[M4N_ROLE_TEACHER] = "teacher",
+                                               [M4N_ROLE_STUDENT] = "student",
+                                               [M4N_ROLE_EXPERT] = "expert",
+                                               [M4N_ROLE_TUNED] = "tuned"};
+// The scenario's sections that have their checkpoints.
+static const char *const sections[M4N_ROLES] = {"teacher", "student", "expert", "tune"};
 
 static int no_memory(void) {
   return m4n_fail(M4N_ENOMEM, "no memory for a path");
 }
 
-static const char *const *checkpoint_of(const m4n_scenario *s, int role) {
-  return role == M4N_ROLE_TEACHER   ? &s->teacher.checkpoint
-         : role == M4N_ROLE_STUDENT ? &s->student.checkpoint
-                                    : &s->expert.checkpoint;
+const char *m4n_role_given(const m4n_scenario *s, int role) {
+  const char *const given[M4N_ROLES] = {s->teacher.checkpoint, s->student.checkpoint, s->expert.checkpoint,
+                                        s->tune.checkpoint};
+  return given[role];
 }
 
 // "model/student.safetensors" in a training's folder; NULL and no error where there is none.
 static int trained(char **path, const char *folder, int role) {
   char name[64];
-  snprintf(name, sizeof name, "model/%s.safetensors", roles[role]);
+  snprintf(name, sizeof name, "model/%s.safetensors", m4n_role_names[role]);
   *path = m4n_path_join(folder, name);
   if (!*path) return no_memory();
   if (m4n_exists(*path)) return M4N_OK;
@@ -39,8 +44,9 @@ int m4n_models_open(m4n_models *models, const m4n_scenario *s, const char *folde
       .context = s->teacher.context, .weights = s->teacher.weights, .target = s->teacher.target};
   role[M4N_ROLE_STUDENT] = (struct m4n_policy_model){
       .context = s->student.context, .weights = s->student.weights, .target = s->student.target};
+  role[M4N_ROLE_TUNED] = role[M4N_ROLE_STUDENT];
   for (int i = 0; i < M4N_ROLES; i++) {
-    const char *given = *checkpoint_of(s, i);
+    const char *given = m4n_role_given(s, i);
     int status = M4N_OK;
     if (!given)
       status = trained(&models->path[i], folder, i);
@@ -69,12 +75,12 @@ int m4n_models_scenario(m4n_scenario **scenario, const char *path, const m4n_opt
   char set[M4N_ROLES][PATH_MAX + 32];
   for (int i = 0; i < M4N_ROLES; i++) {
     char *found = NULL;
-    int status = *checkpoint_of(s, i) ? M4N_OK : trained(&found, s->folder, i);
+    int status = m4n_role_given(s, i) ? M4N_OK : trained(&found, s->folder, i);
     if (status) {
       m4n_scenario_free(s);
       return status;
     }
-    snprintf(set[i], sizeof set[i], "%s.checkpoint=%s", roles[i], found ? found : "");
+    snprintf(set[i], sizeof set[i], "%s.checkpoint=%s", sections[i], found ? found : "");
     if (found && all.n < M4N_OPTION_MOST) all.item[all.n++] = set[i];
     free(found);
   }

@@ -1,4 +1,4 @@
-/* The models that a scenario speaks of, as files: what the names "teacher", "student" and "expert" stand for.
+/* The models that a scenario speaks of, as files: what the names "teacher", "student", "tuned" and "expert" stand for.
  *
  *     m4n_models models;
  *     M4N_TRY(m4n_models_open(&models, scenario, scenario->folder, "auto"));
@@ -21,6 +21,11 @@ typedef struct m4n_models {
   m4n_policy_models known;
   char *path[M4N_ROLES];
 } m4n_models;
+
+/* What a role is called as a policy, and as a file: "student". */
+extern const char *const m4n_role_names[M4N_ROLES];
+/* The checkpoint that the scenario gives a role; NULL: none. */
+const char *m4n_role_given(const m4n_scenario *scenario, int role);
 
 /* A checkpoint that the scenario names; else the one that train made, `folder`/model/<role>.safetensors; else none. The
  * scenario and `device` outlive it. ENOMEM. */

@@ -29,7 +29,7 @@ struct m4n_policy_kind;
 
 /* The models that the names "teacher", "student" and "expert" stand for, and how they decide where a name does not say
  * it (agent/learn/model_policy.h). A policy that is a file takes the student's settings. */
-enum m4n_policy_role { M4N_ROLE_TEACHER, M4N_ROLE_STUDENT, M4N_ROLE_EXPERT, M4N_ROLES };
+enum m4n_policy_role { M4N_ROLE_TEACHER, M4N_ROLE_STUDENT, M4N_ROLE_EXPERT, M4N_ROLE_TUNED, M4N_ROLES };
 
 typedef struct m4n_policy_models {
   const char *device; /* "cpu", "cuda", "auto"; NULL: cpu */

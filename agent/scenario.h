@@ -77,6 +77,10 @@ typedef struct m4n_scenario {
   } reuse;
   m4n_distil_options distil;
   struct {
+    const char *checkpoint;
+    m4n_tune_options ppo; /* fit.steps 0: the student is not tuned */
+  } tune;
+  struct {
     const char **policies;
     int n_policies;
     int episodes; /* 0: all */

@@ -33,6 +33,8 @@ static const cyaml_strval_t reuses[] = {{"slice", 0},    {"head", 1},   {"pca", 
                                         {"spectrum", 3}, {"random", 4}, {"none", 5}};
 static const cyaml_strval_t divergences[] = {
     {"forward", M4N_DISTIL_FORWARD}, {"reverse", M4N_DISTIL_REVERSE}, {"jsd", M4N_DISTIL_JSD}};
+static const cyaml_strval_t references[] = {{"labeller", M4N_REFERENCE_LABELLER},
+                                            {"student", M4N_REFERENCE_STUDENT}};
 static const cyaml_strval_t modes[] = {{"async", 0}, {"lockstep", 1}};
 
 // ---- the table
@@ -87,10 +89,12 @@ static const cyaml_strval_t modes[] = {{"async", 0}, {"lockstep", 1}};
     name ".target", M4N_KEY_NUMBER, "1", "asks for so much of the best return that it was trained on", 0.01, \
         100, AT(member.target)                                                                               \
   }
-#define FIT(name, member)                                                                                     \
-  {name ".steps", M4N_KEY_INT, "1000", "steps of the optimiser", 1, 1e9, AT(member.steps)},                   \
-      {name ".batch", M4N_KEY_INT, "32", "windows of a step", 1, 4096, AT(member.batch)},                     \
-      {name ".lr", M4N_KEY_NUMBER, "3e-4", "learning rate", 1e-9, 1, AT(member.lr)},                          \
+#define FIT(name, member)                                                                                    \
+  {name ".steps", M4N_KEY_INT, "1000", "steps of the optimiser", 1, 1e9, AT(member.steps)},                  \
+      FIT_AT(name, member, "3e-4")
+#define FIT_AT(name, member, rate)                                                                            \
+  {name ".batch", M4N_KEY_INT, "32", "windows of a step", 1, 4096, AT(member.batch)},                         \
+      {name ".lr", M4N_KEY_NUMBER, rate, "learning rate", 1e-9, 1, AT(member.lr)},                            \
       {name ".schedule", .usual = "cosine", .meaning = "of the learning rate, behind the warm-up",            \
        CHOICE(schedules), AT(member.schedule)},                                                               \
       {name ".warmup",   M4N_KEY_NUMBER, "0.03", "share of the steps in which it rises from 0", 0, 1,         \
@@ -289,6 +293,37 @@ const m4n_key m4n_keys[] = {
      AT(distil.on_policy.episodes)},
     {"distil.on_policy.keep", M4N_KEY_INT, "4", "rounds that are learned from", 1, 1024,
      AT(distil.on_policy.keep)},
+
+    {"tune.checkpoint", M4N_KEY_PATH, "trained",
+     "a tuned student that is done; trained: the one that the stage makes", .word = "trained",
+     AT(tune.checkpoint)},
+    {"tune.steps", M4N_KEY_INT, "0",
+     "steps of a policy gradient that the student takes in the simulator (about 640); 0: none", 0, 1e9,
+     AT(tune.ppo.fit.steps)},
+    FIT_AT("tune", tune.ppo.fit, "3e-5"),
+    {"tune.value_lr", M4N_KEY_NUMBER, "30", "learning rate of the value head, times lr", 0.001, 1e6,
+     AT(tune.ppo.fit.fresh)},
+    {"tune.value_first", M4N_KEY_INT, "32", "steps in which the value head learns alone", 0, 1e9,
+     AT(tune.ppo.value_first)},
+    {"tune.every", M4N_KEY_INT, "16", "steps between rounds of playing", 1, 1e9, AT(tune.ppo.every)},
+    {"tune.episodes", M4N_KEY_INT, "32", "episodes of a round", 1, 1e6, AT(tune.ppo.episodes)},
+    {"tune.stride", M4N_KEY_INT, "10",
+     "a window begins at every so manyth step of an episode, at most the model's window", 1, 1024,
+     AT(tune.ppo.stride)},
+    {"tune.gamma", M4N_KEY_NUMBER, "0.99", "discount of rewards", 0, 1, AT(tune.ppo.gamma)},
+    {"tune.lambda", M4N_KEY_NUMBER, "0.95", "of the advantages", 0, 1, AT(tune.ppo.lambda)},
+    {"tune.clip_ratio", M4N_KEY_NUMBER, "0.2", "of the ratio of probabilities", 1e-3, 10, AT(tune.ppo.clip)},
+    {"tune.entropy", M4N_KEY_NUMBER, "0.01", "weight of the entropy in the first step, falling to 0", 0, 10,
+     AT(tune.ppo.entropy)},
+    {"tune.reward_scale", M4N_KEY_NUMBER, "0.2", "a reward counts so much", 1e-9, 1e9,
+     AT(tune.ppo.reward_scale)},
+    {"tune.reward_floor", M4N_KEY_NUMBER, "-20", "and is never below this", -1e9, 1e9,
+     AT(tune.ppo.reward_floor)},
+    {"tune.reference.weight", M4N_KEY_NUMBER, "0.1", "of the divergence from whom it is held to; 0: nobody",
+     0, 1e6, AT(tune.ppo.reference.weight)},
+    {"tune.reference.by", .usual = "labeller",
+     .meaning = "whom it is held to: whoever labels (label.by), or the student as it was", CHOICE(references),
+     AT(tune.ppo.reference.who)},
 
     {"evaluate.policies", M4N_KEY_POLICIES, NULL, "the policies that are compared",
      LIST(evaluate.policies, evaluate.n_policies, 1, 64)},

@@ -19,22 +19,18 @@ char *m4n_training_path(const m4n_training *t, const char *name) {
 }
 
 char *m4n_training_model(const m4n_training *t, int role) {
-  const m4n_scenario *s = t->o.scenario;
-  static const char *const own[M4N_ROLES] = {"model/teacher.safetensors", "model/student.safetensors",
-                                             "model/expert.safetensors"};
-  const char *given = role == M4N_ROLE_TEACHER   ? s->teacher.checkpoint
-                      : role == M4N_ROLE_STUDENT ? s->student.checkpoint
-                                                 : s->expert.checkpoint;
-  if (!given) return m4n_training_path(t, own[role]);
+  const char *given = m4n_role_given(t->o.scenario, role);
+  char name[64];
+  snprintf(name, sizeof name, "model/%s.safetensors", m4n_role_names[role]);
+  if (!given) return m4n_training_path(t, name);
   char *path = strdup(given);
   if (!path) m4n_fail(M4N_ENOMEM, "no memory for a path");
   return path;
 }
 
 static int role_of(const m4n_policy_kind *kind) {
-  static const char *const roles[M4N_ROLES] = {"teacher", "student", "expert"};
   for (int i = 0; kind->match == M4N_MATCH_MODEL && i < M4N_ROLES; i++)
-    if (!strcmp(kind->name, roles[i])) return i;
+    if (!strcmp(kind->name, m4n_role_names[i])) return i;
   return -1;
 }
 
@@ -79,8 +75,8 @@ static int check_stages(const m4n_training *t) {
     while (s->name && strcmp(s->name, t->o.stage[i]) != 0) s++;
     if (!s->name)
       return m4n_fail(M4N_EARG,
-                      "--stage: '%.40s' is refused: expected expert, collect, adapt, reuse, label, distil or "
-                      "evaluate",
+                      "--stage: '%.40s' is refused: expected expert, collect, adapt, reuse, label, distil, "
+                      "tune or evaluate",
                       t->o.stage[i]);
     if (!s->wanted(t)) return m4n_fail(M4N_EARG, "--stage %s: this scenario does without", s->name);
   }
@@ -106,7 +102,7 @@ static int check_behaviour(const m4n_training *t) {
 
 static int check_expert(const m4n_training *t) {
   const m4n_scenario *s = t->o.scenario;
-  bool labels = wants(t, "label") && s->label.by == M4N_LABEL_EXPERT &&
+  bool labels = m4n_training_labels(t, M4N_LABEL_EXPERT) &&
                 (!s->label.expert || m4n_training_uses(&s->label.expert, 1, "expert"));
   bool used =
       labels ||
@@ -117,16 +113,33 @@ static int check_expert(const m4n_training *t) {
   return M4N_OK;
 }
 
+static int check_tuning(const m4n_training *t) {
+  const m4n_scenario *s = t->o.scenario;
+  const m4n_tune_options *o = &s->tune.ppo;
+  if (m4n_training_uses(s->collect.policies, s->collect.n_policies, "tuned") && !s->tune.checkpoint)
+    return missing("collect.policies",
+                   "the tuned student cannot play before it is tuned: set tune.checkpoint");
+  if (!wants(t, "tune"))
+    return m4n_training_uses(s->evaluate.policies, s->evaluate.n_policies, "tuned") && !s->tune.checkpoint
+               ? missing("tune.steps", "is 0, and a tuned student is asked for: set it, or tune.checkpoint")
+               : M4N_OK;
+  if (o->reference.weight > 0 && o->reference.who == M4N_REFERENCE_LABELLER && s->label.by == M4N_LABEL_NONE)
+    return missing("tune.reference.by", "nobody labels (label.by: none): expected student, or weight: 0");
+  return M4N_OK;
+}
+
 static int check(const m4n_training *t) {
   const m4n_scenario *s = t->o.scenario;
   M4N_TRY(check_stages(t));
-  if ((wants(t, "collect") || wants(t, "expert")) && !strcmp(s->task, "abr") &&
+  if ((wants(t, "collect") || wants(t, "expert") || wants(t, "tune")) && !strcmp(s->task, "abr") &&
       !s->abr.set[M4N_SET_TRAIN].n_paths)
     return missing("abr.train.traces", "is missing: what is trained on");
   if (wants(t, "collect")) M4N_TRY(check_behaviour(t));
   M4N_TRY(check_expert(t));
+  M4N_TRY(check_tuning(t));
   bool valid = (wants(t, "adapt") && s->adapt.fit.valid_episodes) ||
-               (wants(t, "distil") && s->distil.fit.valid_episodes);
+               (wants(t, "distil") && s->distil.fit.valid_episodes) ||
+               (wants(t, "tune") && s->tune.ppo.fit.valid_episodes);
   if (valid && !strcmp(s->task, "abr") && !s->abr.set[M4N_SET_VALID].n_paths)
     return missing("abr.valid.traces", "is missing: what models are chosen by (valid_episodes)");
   return M4N_OK;

@@ -6,6 +6,7 @@
  *     reuse     a student that begins with its weights       model/student-start.safetensors
  *     label     somebody's answers to what was collected     label/labels.safetensors
  *     distil    the student                                  model/student.safetensors
+ *     tune      the student, by PPO in the simulator         model/tuned.safetensors      (where tune.steps says so)
  *     evaluate  everybody on traces that nobody has seen     events.bin, episodes.csv, summary.json, report.html
  *
  * Every simulator is met over the bridge: one of this process, or simulators that connect from outside. A stage is done
@@ -77,6 +78,8 @@ char *m4n_training_model(const m4n_training *t, int role);
 /* A policy's name that needs no scenario: "expert:sample" becomes "…/model/expert.safetensors:sample". To be freed. */
 char *m4n_training_policy(const m4n_training *t, const char *name);
 bool m4n_training_uses(const char *const *policies, int n, const char *role);
+/* Whether this labeller's answers are wanted: by distil, or to hold tune to them. */
+bool m4n_training_labels(const m4n_training *t, int labeller);
 
 /* ---- playing (training_play.c) */
 

@@ -9,7 +9,8 @@
 #include "kernels/base/status.h"
 
 static const char events[] = "collect/events.bin", labels[] = "label/labels.safetensors",
-                  start[] = "model/student-start.safetensors", student[] = "model/student.safetensors";
+                  start[] = "model/student-start.safetensors", student[] = "model/student.safetensors",
+                  tuned[] = "model/tuned.safetensors";
 
 // ---- who is wanted
 
@@ -21,14 +22,23 @@ static bool reuses(const m4n_training *t) {
   return trains_student(t) && strcmp(t->o.scenario->reuse.mode, "none") != 0;
 }
 
-static bool labels_by(const m4n_training *t, int labeller) {
-  return trains_student(t) && t->o.scenario->label.by == labeller;
+static bool tunes(const m4n_training *t) {
+  return !t->o.scenario->tune.checkpoint && t->o.scenario->tune.ppo.fit.steps > 0;
+}
+
+static bool is_held_to(const m4n_training *t, int reference) {
+  const m4n_tune_options *o = &t->o.scenario->tune.ppo;
+  return tunes(t) && o->reference.weight > 0 && o->reference.who == reference;
+}
+
+bool m4n_training_labels(const m4n_training *t, int labeller) {
+  return t->o.scenario->label.by == labeller && (trains_student(t) || is_held_to(t, M4N_REFERENCE_LABELLER));
 }
 
 static bool trains_teacher(const m4n_training *t) {
   const m4n_scenario *s = t->o.scenario;
   return !s->teacher.checkpoint &&
-         (reuses(t) || labels_by(t, M4N_LABEL_TEACHER) ||
+         (reuses(t) || m4n_training_labels(t, M4N_LABEL_TEACHER) ||
           m4n_training_uses(s->evaluate.policies, s->evaluate.n_policies, "teacher"));
 }
 
@@ -81,14 +91,13 @@ static int stamp_world(m4n_stamp *stamp, bool valid) {
 
 // The models among policies, with the settings that they decide with.
 static int stamp_policies(m4n_training *t, m4n_stamp *stamp, const char *const *policies, int n) {
-  static const char *const roles[M4N_ROLES] = {"teacher", "student", "expert"};
   static const char *const settings[M4N_ROLES][4] = {
-      {"teacher.context", "teacher.weights", "teacher.target", NULL},
-      {"student.context", "student.weights", "student.target", NULL},
-      {NULL}};
+      [M4N_ROLE_TEACHER] = {"teacher.context", "teacher.weights", "teacher.target", NULL},
+      [M4N_ROLE_STUDENT] = {"student.context", "student.weights", "student.target", NULL},
+      [M4N_ROLE_TUNED] = {"student.context", "student.weights", "student.target", NULL}};
   for (int i = 0; i < M4N_ROLES; i++) {
-    if (!m4n_training_uses(policies, n, roles[i])) continue;
-    M4N_TRY(stamp_model(t, stamp, roles[i], i));
+    if (!m4n_training_uses(policies, n, m4n_role_names[i])) continue;
+    M4N_TRY(stamp_model(t, stamp, m4n_role_names[i], i));
     M4N_TRY(stamp_prefixes(stamp, settings[i]));
   }
   return m4n_training_uses(policies, n, "") ? stamp_prefixes(stamp, settings[M4N_ROLE_STUDENT]) : M4N_OK;
@@ -132,8 +141,8 @@ static const char *labelling_policy(const m4n_training *t) {
 
 static int stamp_labeller(m4n_training *t, m4n_stamp *stamp) {
   const char *policy = labelling_policy(t);
-  if (labels_by(t, M4N_LABEL_TEACHER)) return stamp_model(t, stamp, "teacher", M4N_ROLE_TEACHER);
-  return labels_by(t, M4N_LABEL_EXPERT) ? stamp_policies(t, stamp, &policy, 1) : M4N_OK;
+  if (m4n_training_labels(t, M4N_LABEL_TEACHER)) return stamp_model(t, stamp, "teacher", M4N_ROLE_TEACHER);
+  return m4n_training_labels(t, M4N_LABEL_EXPERT) ? stamp_policies(t, stamp, &policy, 1) : M4N_OK;
 }
 
 static int describe_label(m4n_training *t, m4n_stamp *stamp) {
@@ -156,6 +165,16 @@ static int describe_distil(m4n_training *t, m4n_stamp *stamp) {
   if (!(o->on_policy.share > 0) && !o->fit.valid_episodes) return M4N_OK;
   M4N_TRY(stamp_world(stamp, o->fit.valid_episodes > 0));
   return stamp_prefixes(stamp, decides);
+}
+
+static int describe_tune(m4n_training *t, m4n_stamp *stamp) {
+  static const char *const keys[] = {"tune.", "student.context", "student.weights", "student.target", NULL};
+  M4N_TRY(stamp_prefixes(stamp, keys));
+  M4N_TRY(stamp_model(t, stamp, "student", M4N_ROLE_STUDENT));
+  M4N_TRY(stamp_world(stamp, t->o.scenario->tune.ppo.fit.valid_episodes > 0));
+  if (!is_held_to(t, M4N_REFERENCE_LABELLER)) return M4N_OK;
+  M4N_TRY(m4n_stamp_keys(stamp, "label."));
+  return stamp_labeller(t, stamp);
 }
 
 static int describe_evaluate(m4n_training *t, m4n_stamp *stamp) {
@@ -252,8 +271,10 @@ static int run_label(m4n_training *t, bool resume) {
                          .stride = s->label.stride,
                          .rtg_scale = s->adapt.rtg_scale,
                          .out = keep(&p, m4n_training_path(t, labels))};
-  if (labels_by(t, M4N_LABEL_TEACHER)) o.teacher = keep(&p, m4n_training_model(t, M4N_ROLE_TEACHER));
-  if (labels_by(t, M4N_LABEL_EXPERT)) o.expert = keep(&p, m4n_training_policy(t, labelling_policy(t)));
+  if (m4n_training_labels(t, M4N_LABEL_TEACHER))
+    o.teacher = keep(&p, m4n_training_model(t, M4N_ROLE_TEACHER));
+  if (m4n_training_labels(t, M4N_LABEL_EXPERT))
+    o.expert = keep(&p, m4n_training_policy(t, labelling_policy(t)));
   int status = whole(&p);
   if (!status) status = m4n_label(&o);
   forget(&p);
@@ -272,14 +293,32 @@ static int run_distil(m4n_training *t, bool resume) {
   o.rtg_scale = t->o.scenario->adapt.rtg_scale;
   o.on_policy.labeller = t->o.scenario->label.by;
   o.on_policy.stride = t->o.scenario->label.stride;
-  if (labels_by(t, M4N_LABEL_TEACHER))
+  if (m4n_training_labels(t, M4N_LABEL_TEACHER))
     o.on_policy.teacher = keep(&p, m4n_training_model(t, M4N_ROLE_TEACHER));
-  if (labels_by(t, M4N_LABEL_EXPERT))
+  if (m4n_training_labels(t, M4N_LABEL_EXPERT))
     o.on_policy.expert = keep(&p, m4n_training_policy(t, labelling_policy(t)));
   o.out = keep(&p, m4n_training_path(t, student));
   t->role = M4N_ROLE_STUDENT;
   int status = whole(&p);
   if (!status) status = m4n_distil(&o);
+  forget(&p);
+  return status;
+}
+
+static int run_tune(m4n_training *t, bool resume) {
+  m4n_tune_options o = t->o.scenario->tune.ppo;
+  paths p = {0};
+  o.stage = surroundings(t, &p, "tune", resume);
+  o.student = keep(&p, m4n_training_model(t, M4N_ROLE_STUDENT));
+  o.reference.labeller = t->o.scenario->label.by;
+  if (m4n_training_labels(t, M4N_LABEL_TEACHER))
+    o.reference.teacher = keep(&p, m4n_training_model(t, M4N_ROLE_TEACHER));
+  if (m4n_training_labels(t, M4N_LABEL_EXPERT))
+    o.reference.expert = keep(&p, m4n_training_policy(t, labelling_policy(t)));
+  o.out = keep(&p, m4n_training_path(t, tuned));
+  t->role = M4N_ROLE_STUDENT;
+  int status = whole(&p);
+  if (!status) status = m4n_tune(&o);
   forget(&p);
   return status;
 }
@@ -314,6 +353,7 @@ const m4n_training_stage m4n_training_stages[] = {
     {"reuse", {start}, "a first student", trains_student, describe_reuse, run_reuse},
     {"label", {labels}, "labels", labels_something, describe_label, run_label},
     {"distil", {student}, "the student", trains_student, describe_distil, run_distil},
+    {"tune", {tuned}, "the student, by PPO in the simulator", tunes, describe_tune, run_tune},
     {"evaluate",
      {"events.bin", "episodes.csv", "summary.json", "report.html"},
      "the report",

@@ -41,6 +41,15 @@ static int check(const char *key, double value, double low, double high) {
              : m4n_fail_at(M4N_EARG, NULL, 0, key, "%g: expected %g … %g", value, low, high);
 }
 
+static int check_rounds(const m4n_distil_options *o) {
+  M4N_TRY(check("on_policy.every", (double)o->on_policy.every, 1, 1e12));
+  M4N_TRY(check("on_policy.start", (double)o->on_policy.start, 0, 1e12));
+  M4N_TRY(check("on_policy.episodes", (double)o->on_policy.episodes, 1, 1e9));
+  M4N_TRY(check("on_policy.keep", o->on_policy.keep, 1, 1000));
+  return o->stage.hooks ? M4N_OK
+                        : m4n_fail_at(M4N_EARG, NULL, 0, "on_policy.share", "nobody is there to play rounds");
+}
+
 static int check_options(const m4n_distil_options *o) {
   M4N_TRY(m4n_fit_check(&o->fit));
   M4N_TRY(check("distil.task_weight", o->task_weight, 0, 1e6));
@@ -49,6 +58,7 @@ static int check_options(const m4n_distil_options *o) {
   M4N_TRY(check("distil.jsd", o->jsd, 1e-6, 1 - 1e-6));
   M4N_TRY(check("distil.on_policy.share", o->on_policy.share, 0, 1));
   M4N_TRY(check("distil.on_policy.weight", o->on_policy.weight, 0, 1e6));
+  if (o->on_policy.share > 0) M4N_TRY(check_rounds(o));
   if (o->n_events < 1) return m4n_fail(M4N_EARG, "distil: there are no event logs to learn from");
   if (!o->labels && !(o->task_weight > 0) && !(o->on_policy.share > 0))
     return m4n_fail(M4N_EARG, "distil: without labels and with task_weight 0 there is nothing to learn");
@@ -172,7 +182,8 @@ static bool due(void *self, int64_t step) {
 
 static int round_at(void *self, int64_t step, const m4n_real *weights) {
   distilling *d = ((m4n_fitting *)self)->stage;
-  return m4n_rounds_at(&d->rounds, step, weights);
+  M4N_TRY(m4n_rounds_at(&d->rounds, step, weights));
+  return d->rounds.n ? m4n_imitation_play(d->imitation, d->rounds.played, (int)d->rounds.n) : M4N_OK;
 }
 
 static int open_imitation(distilling *d) {
@@ -209,7 +220,14 @@ static int run(distilling *d) {
   f->identity = d->identity.text;
   if (d->labelling) {
     if (!o->stage.resume) M4N_TRY(m4n_rounds_clear(o->stage.work));
-    M4N_TRY(m4n_rounds_open(&d->rounds, o, f, d->imitation, d->labelling));
+    M4N_TRY(m4n_rounds_open(&d->rounds,
+                            &(m4n_rounds_options){.fitting = f,
+                                                  .labelling = d->labelling,
+                                                  .every = o->on_policy.every,
+                                                  .start = o->on_policy.start,
+                                                  .episodes = o->on_policy.episodes,
+                                                  .keep = o->on_policy.keep,
+                                                  .advice = o->on_policy.labeller == M4N_LABEL_ORACLE}));
     f->objective.due = due;
     f->objective.round = round_at;
   }

@@ -22,12 +22,23 @@ int m4n_fitting_export(m4n_fitting *f, const m4n_real *weights, const char *name
   return m4n_checkpoint_save(&copy, f->net, weights);
 }
 
+static int check_spec(const m4n_spec *spec) {
+  if (!spec->n_metrics)
+    return m4n_fail_at(M4N_EARG, NULL, 0, "fit.valid_episodes", "task '%s' measures nothing", spec->task);
+  int n;
+  const double *episodes = m4n_spec_constant(spec, M4N_EPISODES, &n);
+  if (episodes && n == M4N_SETS && !(episodes[M4N_SET_VALID] > 0))
+    return m4n_fail_at(M4N_EARG, NULL, 0, "fit.valid_episodes", "the simulator has no valid set");
+  return M4N_OK;
+}
+
 // Plays the first episodes of the valid set: the same ones every time, so that measures can be compared.
 static int validate(void *self, int64_t step, const m4n_real *weights, double *measure) {
   m4n_fitting *f = self;
   const m4n_stage *stage = f->workshop->stage;
   char path[M4N_PATH];
   (void)step;
+  M4N_TRY(check_spec(f->spec));
   M4N_TRY(m4n_fitting_export(f, weights, CANDIDATE, path));
   M4N_TRY(stage->hooks->play(stage->hooks->self, &(m4n_play){.policy = path,
                                                              .set = M4N_SET_VALID,
@@ -38,18 +49,6 @@ static int validate(void *self, int64_t step, const m4n_real *weights, double *m
   return isfinite(*measure) ? M4N_OK
                             : m4n_fail(M4N_EPROTO, "%s: validation: the simulator gave no %s", f->name,
                                        f->spec->metric[0].name);
-}
-
-static int check_validation(const m4n_fitting *f) {
-  if (!f->workshop->stage->hooks)
-    return m4n_fail_at(M4N_EARG, NULL, 0, "fit.valid_episodes", "nobody is there to play them");
-  if (!f->spec->n_metrics)
-    return m4n_fail_at(M4N_EARG, NULL, 0, "fit.valid_episodes", "task '%s' measures nothing", f->spec->task);
-  int n;
-  const double *episodes = m4n_spec_constant(f->spec, M4N_EPISODES, &n);
-  if (episodes && n == M4N_SETS && !(episodes[M4N_SET_VALID] > 0))
-    return m4n_fail_at(M4N_EARG, NULL, 0, "fit.valid_episodes", "the simulator has no valid set");
-  return M4N_OK;
 }
 
 static int train(m4n_fitting *f, m4n_trainer *trainer, const char *out) {
@@ -74,7 +73,9 @@ int m4n_fitting_run(m4n_fitting *f, const char *out) {
   const m4n_stage *stage = f->workshop->stage;
   f->objective.owner = f;
   if (f->fit->valid_episodes) {
-    M4N_TRY(check_validation(f));
+    if (!stage->hooks)
+      return m4n_fail_at(M4N_EARG, NULL, 0, "fit.valid_episodes", "nobody is there to play them");
+    if (f->spec) M4N_TRY(check_spec(f->spec));
     f->objective.validate = validate;
   }
   m4n_trainer *trainer;

@@ -16,7 +16,7 @@ typedef struct m4n_fitting {
   const m4n_workshop *workshop;
   const m4n_fit *fit;
   m4n_net *net;
-  const m4n_spec *spec;      /* its first metric is what validation measures */
+  const m4n_spec *spec; /* its first metric is what validation measures; NULL: to be set by the first round */
   m4n_checkpoint checkpoint; /* what is written but for the weights and the path */
   m4n_objective objective;   /* validation is added to it, with this as the owner */
   const char *identity;

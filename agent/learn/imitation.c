@@ -142,19 +142,6 @@ void m4n_imitation_close(m4n_imitation *im) {
 
 // ---- a batch ---------------------------------------------------------------------------------------------------------------
 
-// Sequence b of the net's batch: the window's rows, then padding.
-static void fill_rows(const m4n_imitation *im, int b, const m4n_trajectories *pool,
-                      const m4n_window *window) {
-  m4n_net *net = im->o.net;
-  const size_t row = (size_t)net->features;
-  m4n_real *to = m4n_net_row(net, b, 0, im->w);
-  const int64_t first = pool->episode[window->episode].first + window->start;
-  memcpy(to, m4n_trajectories_row(pool, first), (size_t)window->steps * row * sizeof *to);
-  memset(to + (size_t)window->steps * row, 0, (size_t)(im->w - window->steps) * row * sizeof *to);
-  for (int t = 0; t < im->w; t++)
-    m4n_net_set_step(net, b, t, im->w, t < window->steps ? window->start + t : -1);
-}
-
 static int fill_targets(m4n_imitation *im, int b, const m4n_played *source, const m4n_window *window,
                         bool own) {
   const rows *h = &im->host;
@@ -199,7 +186,7 @@ static int make_batch(void *self, int64_t step) {
   for (int b = 0; b < im->o.batch; b++) {
     const origin *from = b < recorded ? &im->recorded_from : &im->played_from;
     const m4n_played *source = &from->source[im->window[b].source];
-    fill_rows(im, b, source->pool, &im->window[b]);
+    m4n_window_fill(im->o.net, b, source->pool, &im->window[b]);
     M4N_TRY(fill_targets(im, b, source, &im->window[b], b >= recorded));
   }
   normalise(im);

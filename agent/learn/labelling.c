@@ -123,25 +123,10 @@ static void put_logp(uint16_t *to, const m4n_real *z, int levels) {
 
 // ---- the teacher -------------------------------------------------------------------------------------------------------------
 
-static void fill_window(const m4n_labelling *l, int b, const m4n_trajectories *pool,
-                        const m4n_window *window) {
-  const int w = l->net->options.steps;
-  const m4n_real *from = m4n_trajectories_row(pool, pool->episode[window->episode].first + window->start);
-  for (int t = 0; t < w; t++) {
-    m4n_real *to = m4n_net_row(l->net, b, t, w);
-    const bool real = t < window->steps;
-    if (real)
-      memcpy(to, from + t * pool->features, (size_t)pool->features * sizeof *to);
-    else
-      memset(to, 0, (size_t)pool->features * sizeof *to);
-    m4n_net_set_step(l->net, b, t, w, real ? window->start + t : -1);
-  }
-}
-
 static int label_windows(m4n_labelling *l, const m4n_trajectories *pool, int n, store *s) {
   const int w = l->net->options.steps, levels = l->net->levels;
   m4n_stream *stream = l->workshop->stream;
-  for (int b = 0; b < n; b++) fill_window(l, b, pool, &l->window[b]);
+  for (int b = 0; b < n; b++) m4n_window_fill(l->net, b, pool, &l->window[b]);
   m4n_net_forward(l->net, n, w, false, NULL);
   m4n_copy_out(stream, l->logits, l->net->logits, (size_t)(n * w) * (size_t)levels * sizeof *l->logits);
   M4N_TRY(m4n_sync(stream));

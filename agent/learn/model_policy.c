@@ -255,11 +255,13 @@ static int check(const m4n_policy_kind *kind, const char *name) {
     .name = NAME, .summary = SUMMARY, .match = MATCH, .open = open, .begin = begin, .decide = decide,        \
     .close = close, .status = status, .check = check, .about = about, .detail = DETAIL                       \
   }
-static const int roles[M4N_ROLES] = {M4N_ROLE_TEACHER, M4N_ROLE_STUDENT, M4N_ROLE_EXPERT};
+static const int roles[M4N_ROLES] = {M4N_ROLE_TEACHER, M4N_ROLE_STUDENT, M4N_ROLE_EXPERT, M4N_ROLE_TUNED};
 static const m4n_policy_kind models[] = {
     KIND("teacher", "the Transformer that was adapted", M4N_MATCH_MODEL, &roles[M4N_ROLE_TEACHER]),
     KIND("student", "the hybrid Mamba that was distilled", M4N_MATCH_MODEL, &roles[M4N_ROLE_STUDENT]),
     KIND("expert", "the small network trained by PPO", M4N_MATCH_MODEL, &roles[M4N_ROLE_EXPERT]),
+    KIND("tuned", "the student after a policy gradient in the simulator", M4N_MATCH_MODEL,
+         &roles[M4N_ROLE_TUNED]),
     KIND(".safetensors", "any checkpoint of ours", M4N_MATCH_FILE, NULL)};
 
 void m4n_model_policies_register(void) {

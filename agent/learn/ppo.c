@@ -46,6 +46,7 @@ void m4n_ppo_gradient(m4n_real *d, m4n_ppo_stats *stats, const m4n_real *out, co
     }
     double error = z[K] - target[i];
     dz[K] = (m4n_real)(ppo->value * error / n);
+    stats->policy -= fmin(ratio * A, fmin(fmax(ratio, 1 - ppo->clip), 1 + ppo->clip) * A) / n;
     stats->entropy += entropy / n;
     stats->kl += (old_logp[i] - logp) / n;
     stats->clipped += (double)flat / n;

@@ -29,6 +29,7 @@ typedef struct m4n_ppo {
 
 /* Means over the rows of a call. */
 typedef struct m4n_ppo_stats {
+  double policy; /* −min(ρ·A, clip(ρ, 1−ε, 1+ε)·A) */
   double entropy, kl, clipped, value_loss;
 } m4n_ppo_stats;
 

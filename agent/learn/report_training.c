@@ -15,7 +15,8 @@ typedef struct stage {
   const char *name, *title, *colour; // name: also its folder
 } stage;
 static const stage stages[] = {{"adapt", "teacher (adapt)", "#0072B2"},
-                               {"distil", "student (distil)", "#D55E00"}};
+                               {"distil", "student (distil)", "#D55E00"},
+                               {"tune", "student (tune)", "#009E73"}};
 enum { STAGES = sizeof stages / sizeof *stages };
 
 // Which column of the table each wanted one is; false if one is missing.

@@ -5,6 +5,7 @@
  *     reuse     a teacher → a student that has its weights     (agent/model/reuse.h)
  *     label     event logs, a teacher or another labeller → the labeller's answers to what is in the logs
  *     distil    event logs, labels, a first student → a student
+ *     tune      a student → the same after a policy gradient in the simulator
  *
  *     m4n_adapt_options o = {.stage = {.device = "auto", .pool = pool, .stop = stop, .seed = 1, .resume = true,
  *                                      .work = "runs/x/adapt", .hooks = &hooks},
@@ -195,6 +196,41 @@ typedef struct m4n_distil_options {
 m4n_distil_options m4n_distil_usual(void);
 
 int m4n_distil(const m4n_distil_options *options);
+
+/* ---- tune: the student learns from its own rewards (§7.4) ------------------------------------------------------------ */
+
+enum m4n_reference {
+  M4N_REFERENCE_LABELLER, /* whoever labels: the teacher, where it is the paper's method */
+  M4N_REFERENCE_STUDENT   /* the student as it was */
+};
+
+/* Proximal policy optimisation (agent/learn/policy_gradient.h): rounds in which the student as it is plays train episodes,
+ * sampling, and then takes `every` steps on them. */
+typedef struct m4n_tune_options {
+  m4n_stage stage;
+  m4n_fit fit;         /* fresh: of the value head */
+  const char *student; /* the checkpoint to begin with */
+  int64_t every;       /* steps between rounds */
+  int64_t episodes;    /* of a round */
+  int stride;          /* a window begins at every so manyth step of an episode, at most the model's window */
+  double gamma, lambda, clip;
+  double entropy; /* weight in the first step, falling to 0 */
+  double reward_scale, reward_floor;
+  int64_t value_first; /* steps in which the value head learns alone */
+  struct {
+    double weight; /* β; 0: held to nothing */
+    int who;       /* enum m4n_reference */
+    int labeller;  /* LABELLER: enum m4n_labeller, and as in distil: */
+    const char *teacher, *expert;
+  } reference;
+  const char *out;
+} m4n_tune_options;
+
+/* §7.4: lr 3e-5, clip 0.2, λ 0.95, γ 0.99, entropy 0.01; 32 episodes and 16 steps of 32 windows a round, which are four
+ * passes over episodes of 47 decisions in windows of 20 that begin 10 apart; rewards as the expert sees them. */
+m4n_tune_options m4n_tune_usual(void);
+
+int m4n_tune(const m4n_tune_options *options);
 
 #ifdef __cplusplus
 }

@@ -1,6 +1,7 @@
 #include "agent/learn/windows.h"
 
 #include <stdlib.h>
+#include <string.h>
 
 #include "kernels/base/status.h"
 
@@ -86,4 +87,14 @@ void m4n_windows_draw(const m4n_windows *windows, m4n_rng *rng, int n, m4n_windo
     m4n_window_at(&to[i], start == last ? m4n_windows_of(steps, w, stride) - 1 : start / stride, steps, w,
                   stride);
   }
+}
+
+void m4n_window_fill(m4n_net *net, int b, const m4n_trajectories *pool, const m4n_window *window) {
+  const size_t row = (size_t)net->features;
+  const int w = net->options.steps;
+  const int64_t first = pool->episode[window->episode].first + window->start;
+  m4n_real *to = m4n_net_row(net, b, 0, w);
+  memcpy(to, m4n_trajectories_row(pool, first), (size_t)window->steps * row * sizeof *to);
+  memset(to + (size_t)window->steps * row, 0, (size_t)(w - window->steps) * row * sizeof *to);
+  for (int t = 0; t < w; t++) m4n_net_set_step(net, b, t, w, t < window->steps ? window->start + t : -1);
 }

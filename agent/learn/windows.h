@@ -18,6 +18,7 @@
 #define M4N_LEARN_WINDOWS_H
 
 #include "agent/learn/trajectories.h"
+#include "agent/model/net.h"
 #include "kernels/base/rng.h"
 
 #ifdef __cplusplus
@@ -56,6 +57,9 @@ void m4n_windows_close(m4n_windows *windows); /* NULL is fine */
 
 /* n windows of all pools alike. Does not allocate. */
 void m4n_windows_draw(const m4n_windows *windows, m4n_rng *rng, int n, m4n_window *to);
+
+/* Makes a window sequence b of the net's next batch, whose sequences have net->options.steps steps: its rows, then padding. */
+void m4n_window_fill(m4n_net *net, int b, const m4n_trajectories *pool, const m4n_window *window);
 
 #ifdef __cplusplus
 }

@@ -9,6 +9,7 @@
 
 struct m4n_net_private {
   m4n_arena arena; // chain, blocks, encoder
+  m4n_dense value; // head, where options.value says so
   // The batch on the backend.
   m4n_real *rows;
   int32_t *index;
@@ -16,6 +17,19 @@ struct m4n_net_private {
 
 static int max_steps(const m4n_net *net) {
   return net->options.sequences * net->options.steps;
+}
+
+// One row over the hidden states of the answers, which lie eight tokens apart.
+static int declare_value(m4n_net *net, m4n_builder at) {
+  const int d = net->options.config.backbone.d;
+  const m4n_rows row = {"value", 1, m4n_start_at(0), true, m4n_start_at(0)};
+  at.prefix = "";
+  at.set = M4N_SET_VALUE;
+  at.trainable = at.train;
+  at.format = M4N_W_REAL;
+  at.lora.rank = 0;
+  at.max_B = max_steps(net), at.max_T = 1;
+  return m4n_dense_declare(&at, &net->private_->value, d, M4N_ABR_TOKENS * d, 0, &row, 1);
 }
 
 static int declare(m4n_net *net, m4n_arena *arena) {
@@ -35,7 +49,8 @@ static int declare(m4n_net *net, m4n_arena *arena) {
     return m4n_fail(M4N_EARG, "LoRA target %s: the backbone has no layer of that name", o->lora.target[0]);
   if (!o->config.abr.levels) return M4N_OK;
   at.trainable = o->train;
-  return m4n_abr_declare(&net->abr, &at, &o->config.abr, o->config.backbone.d, max_steps(net));
+  M4N_TRY(m4n_abr_declare(&net->abr, &at, &o->config.abr, o->config.backbone.d, max_steps(net)));
+  return o->value ? declare_value(net, at) : M4N_OK;
 }
 
 static int plan(m4n_net *net) {
@@ -56,6 +71,9 @@ static int plan(m4n_net *net) {
       !(net->logits = m4n_alloc(backend, logits * sizeof *net->logits)) ||
       !(net->d_logits = m4n_alloc(backend, logits * sizeof *net->d_logits)))
     return m4n_context(m4n_last_error()->status, "a batch");
+  if (o->value && (!(net->values = m4n_alloc(backend, steps * sizeof *net->values)) ||
+                   !(net->d_values = m4n_alloc(backend, steps * sizeof *net->d_values))))
+    return m4n_context(m4n_last_error()->status, "values of a batch");
   return M4N_OK;
 }
 
@@ -101,6 +119,8 @@ void m4n_net_close(m4n_net *net) {
   m4n_free(backend, net->private_->index);
   m4n_free(backend, net->logits);
   m4n_free(backend, net->d_logits);
+  m4n_free(backend, net->values);
+  m4n_free(backend, net->d_values);
   m4n_params_close(net->params);
   m4n_arena_close(&net->private_->arena);
   free(net->private_);
@@ -199,15 +219,21 @@ void m4n_net_forward(m4n_net *net, int B, int steps, bool train, const int32_t *
   m4n_abr_encode(net->abr, &net->pass, m4n_chain_input(net->chain), p->rows, p->index, n, false);
   const m4n_real *hidden = m4n_chain_forward(net->chain, &net->pass);
   m4n_abr_head(net->abr, &net->pass, net->logits, hidden, n);
+  if (net->values)
+    m4n_dense_forward(&p->value, &net->pass, net->values,
+                      hidden + M4N_ABR_ANSWER * net->options.config.backbone.d, n, 0, NULL);
 }
 
 void m4n_net_backward(m4n_net *net) {
   const struct m4n_net_private *p = net->private_;
   const int n = net->pass.B * net->pass.T / M4N_ABR_TOKENS;
   m4n_real *d = m4n_chain_gradient(net->chain);
+  const m4n_real *hidden = m4n_chain_tap(net->chain, m4n_chain_blocks(net->chain));
   assert(net->pass.train);
-  m4n_abr_head_backward(net->abr, &net->pass, d, net->d_logits,
-                        m4n_chain_tap(net->chain, m4n_chain_blocks(net->chain)), n);
+  m4n_abr_head_backward(net->abr, &net->pass, d, net->d_logits, hidden, n);
+  if (net->values)
+    m4n_dense_backward(&p->value, &net->pass, NULL, net->d_values,
+                       hidden + M4N_ABR_ANSWER * net->options.config.backbone.d, n, 0, NULL, NULL);
   m4n_chain_backward(net->chain, &net->pass);
   m4n_abr_encode_backward(net->abr, &net->pass, d, p->rows, p->index, n);
 }

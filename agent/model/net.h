@@ -10,6 +10,10 @@
  *       m4n_net_zero(net);
  *       m4n_net_backward(net);                                 // net->params->g
  *
+ * With `value` a second head says what a step is worth, V = v·h + c of the hidden state that the answer is read from. Its
+ * gradient ends there: the rest of the model is moved by its answers alone. It starts with m4n_params_start(…,
+ * M4N_SET_VALUE, …), at 0, and no file of a model holds it.
+ *
  * Memory is taken once, when opened, in four parts: weights; gradients (and the optimiser's state beside them); what a
  * forward leaves for its backward; scratch. Nothing is allocated afterwards.
  */
@@ -37,6 +41,7 @@ typedef struct m4n_net_options {
   int format;     /* enum m4n_weight_format of the backbone's products where they are not trained */
   bool recompute; /* see chain.h */
   bool taps;
+  bool value;      /* a value head beside the task's */
   m4n_lanes lanes; /* for decoding */
 } m4n_net_options;
 
@@ -53,7 +58,8 @@ typedef struct m4n_net {
   const uint32_t *dropout; /* [2] on the backend, the caller's; NULL: no dropout */
   /* On the backend. */
   m4n_real *logits, *d_logits;
-  m4n_pass pass; /* the last one */
+  m4n_real *values, *d_values; /* [B·steps] of the value head; NULL: there is none */
+  m4n_pass pass;               /* the last one */
   struct m4n_net_private *private_;
 } m4n_net;
 

@@ -32,7 +32,8 @@ enum m4n_param_set {
   M4N_SET_BACKBONE = 1,
   M4N_SET_ADAPTER = 2, /* LoRA */
   M4N_SET_TASK = 4,    /* encoder and head */
-  M4N_ALL_SETS = 7
+  M4N_SET_VALUE = 8,   /* value head of reinforcement learning: in no model's file */
+  M4N_ALL_SETS = 15
 };
 
 /* How a part starts. Numbers are drawn from Philox keyed by (seed, the part's name): neither the order of declaration

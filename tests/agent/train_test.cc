@@ -220,6 +220,43 @@ TEST(Train, AnExpertPlaysAndLabels) {
   EXPECT_EQ(run({"replay", t.out}).status, 0);
 }
 
+TEST(Train, TunesWhatItDistilled) {
+  Training t;
+  Arguments how;
+  for (const char *set : {"tune.steps=5", "tune.batch=2", "tune.every=3", "tune.episodes=4", "tune.stride=4",
+                          "tune.value_first=1", "tune.log_every=1", "tune.valid_every=4",
+                          "tune.valid_episodes=2", "evaluate.policies=[bba, student, tuned]"})
+    how.insert(how.end(), {"--set", set});
+  Ended r = t.train(how);
+  ASSERT_EQ(r.status, 0) << r.err;
+  EXPECT_TRUE(holds(r.out, "tune: PPO, 2 rounds of 4 episodes, KL 0.1 to teacher")) << r.out;
+  EXPECT_TRUE(holds(t.file("summary.json"), "tune: PPO") && holds(t.file("report.html"), "tune: PPO"));
+  EXPECT_TRUE(holds(t.file("plots/loss.csv"), "\ntune,5,"));
+  const std::string tuned = t.file("model/tuned.safetensors"), student = t.file("model/student.safetensors");
+  EXPECT_NE(tuned, student);
+  EXPECT_EQ(run({"replay", t.out}).status, 0);
+  fs::remove(t.out + "/model/tuned.safetensors");
+  how.push_back("--resume");
+  Ended again = t.train(how);
+  ASSERT_EQ(again.status, 0) << again.err;
+  EXPECT_TRUE(holds(again.err, "distil: done before")) << again.err;
+  EXPECT_EQ(t.file("model/tuned.safetensors"), tuned);
+  // A student that is there already needs nobody's labels: its own rewards, and itself to be held to.
+  Training other;
+  Ended alone =
+      other.train({"--set", "student.checkpoint=" + t.out + "/model/student.safetensors", "--set",
+                   "label.by=none", "--set", "distil.on_policy.share=0", "--set", "tune.steps=2", "--set",
+                   "tune.episodes=2", "--set", "tune.every=2", "--set", "tune.batch=2", "--set",
+                   "tune.reference.by=student", "--set", "evaluate.policies=[student, tuned]"});
+  ASSERT_EQ(alone.status, 0) << alone.err;
+  EXPECT_FALSE(fs::exists(other.out + "/collect"));
+  EXPECT_TRUE(holds(alone.out, "KL 0.1 to the student before")) << alone.out;
+  Ended elsewhere =
+      run({"run", other.out + "/scenario.yaml", "--out", other.dir + "/run", "--device", "cpu"});
+  EXPECT_EQ(elsewhere.status, 0) << elsewhere.err;
+  EXPECT_EQ(read_file(other.dir + "/run/episodes.csv"), other.file("episodes.csv"));
+}
+
 TEST(Train, SimulatorsMayComeFromOutside) {
   Training own, outside;
   ASSERT_EQ(own.train(no_teacher).status, 0);
@@ -268,6 +305,10 @@ TEST(Train, SaysWhatItCannotDo) {
       {{"--set", "collect.policies=[bba, expert, rate]"}, "expert.steps: is 0"},
       {{"--set", "abr.train.start=fixed", "--set", "abr.train.traces=none"}, "abr.train.traces: is missing"},
       {{"--set", "abr.valid.traces=none"}, "abr.valid.traces: is missing"},
+      {{"--set", "evaluate.policies=[bba, tuned]"}, "tune.steps: is 0"},
+      {{"--set", "collect.policies=[bba, tuned, rate]"}, "tune.checkpoint"},
+      {{"--set", "label.by=none", "--set", "distil.on_policy.share=0", "--set", "tune.steps=1"},
+       "tune.reference.by: nobody labels"},
       {{"--set", "reuse.mode=tails"}, "expected slice, head"},
       {{"--set", "distil.on_policy.share=1.5"}, "from 0 to 1"},
       {{"--stage", "dance"}, "expected expert, collect"},
