@@ -12,6 +12,7 @@ extern "C" {
 
 int m4n_cmd_run(int argc, char **argv);
 int m4n_cmd_train(int argc, char **argv);
+int m4n_cmd_ablate(int argc, char **argv);
 int m4n_cmd_serve(int argc, char **argv);
 int m4n_cmd_sim(int argc, char **argv);
 int m4n_cmd_trace(int argc, char **argv);

@@ -78,8 +78,9 @@ static int write_report(m4n_evaluation *e, const m4n_serve_stats *stats) {
           (long long)stats->decisions, seconds);
   if (stats->late)
     m4n_log(M4N_LOG_WARN, "%lld decisions were late: the fallback made them", (long long)stats->late);
-  const m4n_report_options options = {
-      .plots = true, .table = e->o.json ? NULL : stdout, .json = e->o.json ? stdout : NULL};
+  const m4n_report_options options = {.plots = true,
+                                      .table = e->o.json || e->o.silent ? NULL : stdout,
+                                      .json = e->o.json && !e->o.silent ? stdout : NULL};
   const char *folders[] = {e->folder.path};
   M4N_TRY(m4n_report_write(e->folder.path, folders, 1, &options));
   m4n_log(M4N_LOG_INFO, "report: %s/report.html", e->folder.path);

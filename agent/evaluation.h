@@ -27,6 +27,7 @@ typedef struct m4n_evaluation_options {
   const char *out;      /* NULL: under runs/ */
   int threads;          /* 0: one a processor */
   bool json;            /* summary.json on standard output in place of the table */
+  bool silent;          /* nothing on standard output */
   const char *device;   /* where models run: "cpu", "cuda", "auto" */
   /* A training's folder, open, whose models play; it is written into and stays the caller's. NULL: `out` is opened, and
    * models lie beside the scenario. */

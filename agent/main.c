@@ -17,6 +17,8 @@ static const struct {
 } commands[] = {
     {"run", "evaluate policies on a scenario: simulator and agent in one process", m4n_cmd_run},
     {"train", "learn from simulators: teacher, student, and how good they are", m4n_cmd_train},
+    {"ablate", "train variants of a scenario with several seeds, and compare them in one table",
+     m4n_cmd_ablate},
     {"serve", "the agent alone: answers simulators over a socket", m4n_cmd_serve},
     {"sim", "the simulator alone: plays a scenario against an agent", m4n_cmd_sim},
     {"trace", "look at, convert, generate and fit throughput traces", m4n_cmd_trace},

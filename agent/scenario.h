@@ -81,6 +81,11 @@ typedef struct m4n_scenario {
     m4n_tune_options ppo; /* fit.steps 0: the student is not tuned */
   } tune;
   struct {
+    const char **variants; /* "name key=value key=value" */
+    int n_variants, seeds;
+    const char *policy; /* NULL: the student */
+  } ablation;
+  struct {
     const char **policies;
     int n_policies;
     int episodes; /* 0: all */

@@ -337,6 +337,13 @@ const m4n_key m4n_keys[] = {
      CHOICE(delays), AT(evaluate.delay.kind)},
     {"evaluate.delay.ms", M4N_KEY_NUMBER, "0", "for delay.kind: fixed", 0, 60000, AT(evaluate.delay.ms)},
 
+    {"ablation.variants", M4N_KEY_TEXTS, "[]",
+     "for mamba4net ablate: what is compared with the scenario as it is: 'name key=value key=value'",
+     LIST(ablation.variants, ablation.n_variants, 1, 64)},
+    {"ablation.seeds", M4N_KEY_INT, "3", "seeds of each: seed, seed + 1, …", 1, 100, AT(ablation.seeds)},
+    {"ablation.policy", M4N_KEY_POLICY, "student", "whose episodes are compared", .word = "student",
+     AT(ablation.policy)},
+
     {"bridge.endpoint", M4N_KEY_TEXT, "inproc", "where simulator and agent meet: inproc, ipc, tcp or a URI",
      AT(bridge.endpoint)},
     {"bridge.lanes", M4N_KEY_INT, "64", "episodes that a simulator plays at once", 1, M4N_MAX_LANES,

@@ -1,8 +1,10 @@
 #include "agent/training.h"
 
+#include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "agent/training_stamp.h"
 #include "bridge/endpoint.h"
@@ -145,11 +147,15 @@ static int check(const m4n_training *t) {
   return M4N_OK;
 }
 
+int m4n_training_check(const m4n_training_options *options) {
+  return check(&(m4n_training){.o = *options});
+}
+
 // ---- one stage
 
-static bool outputs_are_there(const m4n_training *t, const m4n_training_stage *s) {
+static bool outputs_are_in(const char *folder, const m4n_training_stage *s) {
   for (int i = 0; i < 5 && s->output[i]; i++) {
-    char *path = m4n_training_path(t, s->output[i]);
+    char *path = m4n_path_join(folder, s->output[i]);
     bool there = path && m4n_exists(path);
     free(path);
     if (!there) return false;
@@ -179,14 +185,57 @@ static int remove_outputs(const m4n_training *t, const m4n_training_stage *s) {
   return M4N_OK;
 }
 
+// Another name for the same file. A link is never written through: outputs are replaced, not changed.
+static int take_file(const m4n_training *t, const char *from, const char *name) {
+  char *theirs = m4n_path_join(from, name), *ours = m4n_path_join(t->folder.path, name);
+  int status = theirs && ours ? M4N_OK : m4n_fail(M4N_ENOMEM, "no memory for a path");
+  if (!status) status = m4n_remove_tree(ours);
+  if (!status && link(theirs, ours))
+    status = m4n_fail_at(M4N_EIO, ours, 0, NULL, "cannot link %s: %s", theirs, strerror(errno));
+  free(theirs);
+  free(ours);
+  return status;
+}
+
+// A stage's outputs, and the table of how it was trained.
+static int take_from(const m4n_training *t, const m4n_training_stage *s, const char *from) {
+  char table[64];
+  snprintf(table, sizeof table, "%s/train.csv", s->name);
+  for (int i = 0; i < 5 && s->output[i]; i++) M4N_TRY(take_file(t, from, s->output[i]));
+  char *path = m4n_path_join(from, table);
+  int status = path ? M4N_OK : m4n_fail(M4N_ENOMEM, "no memory for a path");
+  if (!status && m4n_exists(path)) status = take_file(t, from, table);
+  free(path);
+  return status;
+}
+
+// The first of the other trainings that has done the same.
+static const char *donor_of(const m4n_training *t, const m4n_training_stage *s, const m4n_stamp *stamp) {
+  char name[64];
+  snprintf(name, sizeof name, "stamps/%s", s->name);
+  for (int i = 0; i < t->o.n_from && s->shared; i++) {
+    char *path = m4n_path_join(t->o.from[i], name);
+    bool same = path && m4n_stamp_state(stamp, path) == M4N_STAMP_DONE && outputs_are_in(t->o.from[i], s);
+    free(path);
+    if (same) return t->o.from[i];
+  }
+  return NULL;
+}
+
 static int run_stage(m4n_training *t, const m4n_training_stage *s, const m4n_stamp *stamp, const char *path) {
   int state = m4n_stamp_state(stamp, path);
-  if (state == M4N_STAMP_DONE && outputs_are_there(t, s)) {
+  if (state == M4N_STAMP_DONE && outputs_are_in(t->folder.path, s)) {
     m4n_log(M4N_LOG_INFO, "%s: done before", s->name);
     return M4N_OK;
   }
   bool resume = state != M4N_STAMP_OTHER;
+  const char *donor = donor_of(t, s, stamp);
   M4N_TRY(make_folders(t, s));
+  if (donor) {
+    m4n_log(M4N_LOG_INFO, "%s: as in %s", s->name, donor);
+    M4N_TRY(take_from(t, s, donor));
+    return m4n_stamp_write(stamp, path, M4N_STAMP_DONE);
+  }
   if (!resume) M4N_TRY(remove_outputs(t, s));
   M4N_TRY(m4n_stamp_write(stamp, path, M4N_STAMP_BEGUN));
   m4n_log(M4N_LOG_INFO, "%s: makes %s%s", s->name, s->makes, resume ? ", goes on from where it was" : "");
@@ -251,7 +300,7 @@ int m4n_training_run(const m4n_training_options *options, const m4n_stop *stop) 
     status = run_stages(&t);
   }
   m4n_error why = *m4n_last_error();
-  if (status == M4N_ECANCELLED && t.folder.path)
+  if (status == M4N_ECANCELLED && t.folder.path && !t.o.part)
     m4n_log(M4N_LOG_WARN, "interrupted: --out %s --resume goes on", t.folder.path);
   if (t.folder.path) m4n_run_folder_close(&t.folder, true);
   if (t.has_simulator) m4n_simulator_close(&t.simulator);

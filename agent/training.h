@@ -40,7 +40,15 @@ typedef struct m4n_training_options {
   bool external; /* simulators connect to bridge.endpoint; else one plays here */
   int lanes;     /* of external simulators together */
   bool json;     /* summary.json on standard output in place of the table */
+  /* Folders of other trainings: what a stage would make anew and one of them has already, made with the same options and
+   * from the same inputs, is taken from there. */
+  const char *const *from;
+  int n_from;
+  bool part; /* of something larger, which has its own table and says how it goes on */
 } m4n_training_options;
+
+/* What can be refused before anything is done. EARG with the key. */
+int m4n_training_check(const m4n_training_options *options);
 
 /* ECANCELLED leaves a folder that can be gone on with. Otherwise as the stages say. */
 int m4n_training_run(const m4n_training_options *options, const m4n_stop *stop);
@@ -64,6 +72,7 @@ struct m4n_stamp;
 typedef struct m4n_training_stage {
   const char *name, *output[5]; /* relative to the folder */
   const char *makes;            /* for people */
+  bool shared;                  /* its outputs may be taken from another training */
   bool (*wanted)(const m4n_training *t);
   int (*describe)(m4n_training *t, struct m4n_stamp *stamp); /* all that its outputs depend on */
   int (*run)(m4n_training *t, bool resume);

@@ -119,8 +119,9 @@ static int add_policies(m4n_report *r, int folder, const m4n_events_header *head
     *p = (m4n_report_policy){.folder = folder,
                              .index = i,
                              .name = policy_name(r, folder, short_name(header, i)),
+                             .own_name = m4n_text_clean(&r->arena, short_name(header, i)),
                              .about = m4n_text_clean(&r->arena, header->about[i])};
-    if (!p->name || !p->about) return no_memory();
+    if (!p->name || !p->about || !p->own_name) return no_memory();
     p->bound = !strcmp(header->policy[i], "oracle");
   }
   return M4N_OK;

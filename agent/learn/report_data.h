@@ -47,6 +47,7 @@ typedef struct m4n_report_cell {
 
 typedef struct m4n_report_policy {
   const char *name, *about; /* about: how it was made, "" where nobody says */
+  const char *own_name;     /* without the folder */
   int folder, index;        /* where it comes from */
   int episodes, lost;       /* ended and lost */
   int64_t fallbacks;        /* decisions that the fallback made */

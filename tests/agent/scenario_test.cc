@@ -319,7 +319,7 @@ INSTANTIATE_TEST_SUITE_P(
         Refusal{
             "far from everything", with("hovercraft: eels"), nullptr, 8, "hovercraft",
             "expected one of name, task, seed, abr, teacher, student, expert, collect, adapt, label, reuse, "
-            "distil, tune, evaluate, bridge"},
+            "distil, tune, evaluate, ablation, bridge"},
         Refusal{"a dotted key", with("abr.payload: 1"), nullptr, 8, "abr.payload", "unknown key"},
         Refusal{"an unknown preset", with("teacher: {preset: maxi}"), nullptr, 8, "teacher.preset",
                 "mini, base"},
