@@ -153,9 +153,16 @@ int m4n_training_check(const m4n_training_options *options) {
 
 // ---- one stage
 
-static bool outputs_are_in(const char *folder, const m4n_training_stage *s) {
-  for (int i = 0; i < 5 && s->output[i]; i++) {
-    char *path = m4n_path_join(folder, s->output[i]);
+// The i-th output of a stage; NULL behind the last. A teacher that is whole has no adapter.
+static const char *output_of(const m4n_training *t, const m4n_training_stage *s, int i) {
+  if (i >= M4N_STAGE_OUTPUTS || !s->output[i]) return NULL;
+  return strstr(s->output[i], "-adapter/") && !t->o.scenario->teacher.lora.rank ? NULL : s->output[i];
+}
+
+static bool outputs_are_in(const m4n_training *t, const char *folder, const m4n_training_stage *s) {
+  const char *output;
+  for (int i = 0; (output = output_of(t, s, i)); i++) {
+    char *path = m4n_path_join(folder, output);
     bool there = path && m4n_exists(path);
     free(path);
     if (!there) return false;
@@ -176,7 +183,7 @@ static int make_folders(const m4n_training *t, const m4n_training_stage *s) {
 }
 
 static int remove_outputs(const m4n_training *t, const m4n_training_stage *s) {
-  for (int i = 0; i < 5 && s->output[i]; i++) {
+  for (int i = 0; i < M4N_STAGE_OUTPUTS && s->output[i]; i++) {
     char *path = m4n_training_path(t, s->output[i]);
     int status = path ? m4n_remove_tree(path) : M4N_ENOMEM;
     free(path);
@@ -188,12 +195,14 @@ static int remove_outputs(const m4n_training *t, const m4n_training_stage *s) {
 // Another name for the same file. A link is never written through: outputs are replaced, not changed.
 static int take_file(const m4n_training *t, const char *from, const char *name) {
   char *theirs = m4n_path_join(from, name), *ours = m4n_path_join(t->folder.path, name);
-  int status = theirs && ours ? M4N_OK : m4n_fail(M4N_ENOMEM, "no memory for a path");
+  char *folder = ours ? m4n_path_dir(ours) : NULL;
+  int status = theirs && folder ? m4n_mkdirs(folder) : m4n_fail(M4N_ENOMEM, "no memory for a path");
   if (!status) status = m4n_remove_tree(ours);
   if (!status && link(theirs, ours))
     status = m4n_fail_at(M4N_EIO, ours, 0, NULL, "cannot link %s: %s", theirs, strerror(errno));
   free(theirs);
   free(ours);
+  free(folder);
   return status;
 }
 
@@ -201,7 +210,8 @@ static int take_file(const m4n_training *t, const char *from, const char *name) 
 static int take_from(const m4n_training *t, const m4n_training_stage *s, const char *from) {
   char table[64];
   snprintf(table, sizeof table, "%s/train.csv", s->name);
-  for (int i = 0; i < 5 && s->output[i]; i++) M4N_TRY(take_file(t, from, s->output[i]));
+  const char *output;
+  for (int i = 0; (output = output_of(t, s, i)); i++) M4N_TRY(take_file(t, from, output));
   char *path = m4n_path_join(from, table);
   int status = path ? M4N_OK : m4n_fail(M4N_ENOMEM, "no memory for a path");
   if (!status && m4n_exists(path)) status = take_file(t, from, table);
@@ -215,7 +225,7 @@ static const char *donor_of(const m4n_training *t, const m4n_training_stage *s, 
   snprintf(name, sizeof name, "stamps/%s", s->name);
   for (int i = 0; i < t->o.n_from && s->shared; i++) {
     char *path = m4n_path_join(t->o.from[i], name);
-    bool same = path && m4n_stamp_state(stamp, path) == M4N_STAMP_DONE && outputs_are_in(t->o.from[i], s);
+    bool same = path && m4n_stamp_state(stamp, path) == M4N_STAMP_DONE && outputs_are_in(t, t->o.from[i], s);
     free(path);
     if (same) return t->o.from[i];
   }
@@ -224,7 +234,7 @@ static const char *donor_of(const m4n_training *t, const m4n_training_stage *s, 
 
 static int run_stage(m4n_training *t, const m4n_training_stage *s, const m4n_stamp *stamp, const char *path) {
   int state = m4n_stamp_state(stamp, path);
-  if (state == M4N_STAMP_DONE && outputs_are_in(t->folder.path, s)) {
+  if (state == M4N_STAMP_DONE && outputs_are_in(t, t->folder.path, s)) {
     m4n_log(M4N_LOG_INFO, "%s: done before", s->name);
     return M4N_OK;
   }
@@ -236,7 +246,8 @@ static int run_stage(m4n_training *t, const m4n_training_stage *s, const m4n_sta
     M4N_TRY(take_from(t, s, donor));
     return m4n_stamp_write(stamp, path, M4N_STAMP_DONE);
   }
-  if (!resume) M4N_TRY(remove_outputs(t, s));
+  // A stage that finds its first output takes itself for done: where one of them is gone, all are made again.
+  if (!resume || state == M4N_STAMP_DONE) M4N_TRY(remove_outputs(t, s));
   M4N_TRY(m4n_stamp_write(stamp, path, M4N_STAMP_BEGUN));
   m4n_log(M4N_LOG_INFO, "%s: makes %s%s", s->name, s->makes, resume ? ", goes on from where it was" : "");
   int64_t begun = m4n_now_ns();

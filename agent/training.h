@@ -69,10 +69,12 @@ typedef struct m4n_training {
 
 struct m4n_stamp;
 
+enum { M4N_STAGE_OUTPUTS = 5 };
+
 typedef struct m4n_training_stage {
-  const char *name, *output[5]; /* relative to the folder */
-  const char *makes;            /* for people */
-  bool shared;                  /* its outputs may be taken from another training */
+  const char *name, *output[M4N_STAGE_OUTPUTS]; /* relative to the folder */
+  const char *makes;                            /* for people */
+  bool shared;                                  /* its outputs may be taken from another training */
   bool (*wanted)(const m4n_training *t);
   int (*describe)(m4n_training *t, struct m4n_stamp *stamp); /* all that its outputs depend on */
   int (*run)(m4n_training *t, bool resume);

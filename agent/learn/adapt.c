@@ -101,6 +101,19 @@ static int describe(adapting *a) {
   return m4n_identity_done(&a->identity);
 }
 
+// "adapt: cross-entropy, LoRA 8 on teacher.safetensors"
+static void name_result(adapting *a) {
+  const m4n_adapt_options *o = a->o;
+  char lora[32] = "";
+  if (o->lora.rank) snprintf(lora, sizeof lora, ", LoRA %d", o->lora.rank);
+  snprintf(a->fitting.checkpoint.about, M4N_ABOUT, "adapt: cross-entropy%s%s%s%.80s",
+           o->weighting == M4N_WEIGHT_ADVANTAGE ? ", weighted by advantage" : "", lora,
+           !o->base       ? ""
+           : o->lora.rank ? " on "
+                          : ", begun with ",
+           o->base ? m4n_path_base(o->base) : "");
+}
+
 static int run(adapting *a) {
   const m4n_adapt_options *o = a->o;
   m4n_fitting *f = &a->fitting;
@@ -115,9 +128,7 @@ static int run(adapting *a) {
   if (o->weighting == M4N_WEIGHT_ADVANTAGE) M4N_TRY(m4n_trajectories_weigh(a->pool, 1));
   f->spec = &a->pool->spec;
   c->condition = a->pool->condition;
-  snprintf(c->about, sizeof c->about, "adapt: cross-entropy%s%s",
-           o->weighting == M4N_WEIGHT_ADVANTAGE ? ", weighted by advantage" : "",
-           o->lora.rank ? ", LoRA" : "");
+  name_result(a);
   if (o->base) snprintf(c->base, sizeof c->base, "%s", o->base);
   M4N_TRY(open_net(a));
   M4N_TRY(describe(a));

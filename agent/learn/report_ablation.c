@@ -184,20 +184,21 @@ static void put(FILE *out, const char *text, int width) {
 
 static void write_table(const ablation *a, FILE *out) {
   const m4n_report *r = &a->report;
-  const double scale = fmax(fabs(a->line[0].value.mean), 1e-9);
+  double scale = 1e-9;
   int width[2] = {7, 0};
   char text[160];
+  for (int i = 0; i < a->n; i++) scale = fmax(scale, fabs(a->line[i].value.mean));
   for (int i = 0; i < a->n; i++) {
     if (width_of(a->line[i].name) > width[0]) width[0] = width_of(a->line[i].name);
     figures_text(text, &a->line[i].value, scale, a->runs->seeds);
     if (width_of(text) > width[1]) width[1] = width_of(text);
   }
-  fprintf(out, "%s%s%s of '%s' over %d episodes, %d seeds: mean [95 %% interval over episodes]%s\n\n",
+  fprintf(out, "%s%s%s of '%s' over %d episodes, seeds: %d; mean [95 %% interval over episodes]%s\n\n",
           r->scenario, r->scenario[0] ? ": " : "", r->figure[0].name, a->runs->policy, a->line[0].value.n,
           a->runs->seeds, a->runs->seeds > 1 ? "  (lowest and highest seed)" : "");
   put(out, "variant", width[0]);
   put(out, r->figure[0].name, width[1]);
-  fprintf(out, "minus %s, episode by episode\n", a->line[0].name);
+  fprintf(out, "minus %s, episode by episode; p corrected by Holm\n", a->line[0].name);
   for (int i = 0; i < a->n; i++) {
     const line *l = &a->line[i];
     put(out, l->name, width[0]);

@@ -74,7 +74,7 @@ TEST(Ablate, OneTableOfAllVariantsAndSeeds) {
   Ended r = a.ablate();
   ASSERT_EQ(r.status, 0) << r.err;
   EXPECT_EQ(r.out, a.file("ablation.txt"));
-  EXPECT_TRUE(holds(r.out, "qoe of 'student' over 5 episodes, 2 seeds")) << r.out;
+  EXPECT_TRUE(holds(r.out, "qoe of 'student' over 5 episodes, seeds: 2")) << r.out;
   EXPECT_TRUE(holds(r.out, "  no-teacher: label.by=none reuse.mode=none")) << r.out;
   EXPECT_TRUE(holds(r.out, "distil: no labels") && holds(r.out, "reverse KL, labels: teacher")) << r.out;
   const auto rows = rows_of(a.file("ablation.csv"));

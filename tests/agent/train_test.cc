@@ -257,6 +257,40 @@ TEST(Train, TunesWhatItDistilled) {
   EXPECT_EQ(read_file(other.dir + "/run/episodes.csv"), other.file("episodes.csv"));
 }
 
+// A teacher of one family of traces on another: the base stays, its adapter is an output like any other, and the chain behind
+// it (weights reused, labels, rounds) works with both.
+TEST(Train, ATeacherMovesByLora) {
+  Training from, moved;
+  ASSERT_EQ(from.train({"--stage", "collect", "--stage", "adapt"}).status, 0);
+  const std::string base = from.out + "/model/teacher.safetensors", before = read_file(base);
+  const Arguments how = {
+      "--set", "teacher.base=" + base,  "--set", "teacher.lora.rank=2",
+      "--set", "abr.train.scale=[2,3]", "--set", "evaluate.policies=[bba, teacher, student]"};
+  Ended r = moved.train(how);
+  ASSERT_EQ(r.status, 0) << r.err;
+  EXPECT_TRUE(holds(r.out, "adapt: cross-entropy, LoRA 2 on teacher.safetensors")) << r.out;
+  EXPECT_TRUE(holds(r.out, "labels: teacher")) << r.out;
+  EXPECT_TRUE(read_file(base) == before);
+  EXPECT_LT(size_of(moved.out + "/model/teacher.safetensors"), before.size() / 2); // without the backbone
+  const std::string adapter = "model/teacher-adapter/adapter_model.safetensors", bytes = moved.file(adapter);
+  EXPECT_GT(bytes.size(), 1000u);
+  EXPECT_EQ(run({"replay", moved.out}).status, 0);
+  Arguments again = how;
+  again.push_back("--resume");
+  fs::remove(moved.out + "/" + adapter);
+  const auto whole = moved.results();
+  Ended resumed = moved.train(again);
+  ASSERT_EQ(resumed.status, 0) << resumed.err;
+  EXPECT_TRUE(moved.file(adapter) == bytes);
+  EXPECT_EQ(moved.results(), whole);
+  // Trained as a whole from the same base, it has no adapter.
+  again.insert(again.end(), {"--set", "teacher.lora.rank=0"});
+  Ended all = moved.train(again);
+  ASSERT_EQ(all.status, 0) << all.err;
+  EXPECT_TRUE(holds(all.out, "adapt: cross-entropy, begun with teacher.safetensors")) << all.out;
+  EXPECT_FALSE(fs::exists(moved.out + "/" + adapter));
+}
+
 TEST(Train, SimulatorsMayComeFromOutside) {
   Training own, outside;
   ASSERT_EQ(own.train(no_teacher).status, 0);
