@@ -4,13 +4,15 @@
 #include <sched.h>
 #include <stdatomic.h>
 #include <stdbool.h>
+#include <stdint.h>
 #include <stdlib.h>
+#include <time.h>
 
 #include "kernels/base/status.h"
 
-/* PAUSES: about 15 µs on a processor of today; a round's work, or the gap between two, is often shorter than it takes to
- * wake a thread. */
-enum { MAX_THREADS = 256, PAUSES = 300, CLOSED = 1 << 30 };
+/* A round's work, or the gap between two, is often shorter than the 20 to 60 µs that it takes to wake a thread: who waits
+ * spins for PAUSES (5 to 15 µs, as processors go), then lets others run for up to YIELD_NS, then sleeps. */
+enum { MAX_THREADS = 256, PAUSES = 300, YIELD_NS = 200000, CLOSED = 1 << 30 };
 
 typedef struct worker {
   struct m4n_pool *pool;
@@ -45,18 +47,37 @@ static void work(m4n_pool *pool) {
   for (int i; (i = atomic_fetch_add(&pool->next, 1)) < pool->tiles;) pool->tile(pool->self, i);
 }
 
-static void pause_briefly(void) {
-#if defined(__x86_64__)
-  __builtin_ia32_pause();
-#else
-  __asm__ volatile("" ::: "memory");
-#endif
+/* How long a thread has waited. */
+typedef struct patience {
+  int pauses;
+  int64_t since;
+} patience;
+
+static int64_t clock_ns(void) {
+  struct timespec t;
+  clock_gettime(CLOCK_MONOTONIC, &t);
+  return (int64_t)t.tv_sec * 1000000000 + t.tv_nsec;
 }
 
-/* Returns the number of a round other than `seen`. A short spin bridges the gap between two steps of one loop; then
- * sleep, since cores are few. */
+/* Waits a little; false when it is time to sleep. */
+static bool wait_awake(patience *p) {
+  if (p->pauses++ < PAUSES) {
+#if defined(__x86_64__)
+    __builtin_ia32_pause();
+#else
+    __asm__ volatile("" ::: "memory");
+#endif
+    return true;
+  }
+  const int64_t now = clock_ns();
+  if (!p->since) p->since = now;
+  sched_yield(); // at once where nobody else wants the core
+  return now - p->since < YIELD_NS;
+}
+
+/* Returns the number of a round other than `seen`. */
 static unsigned next_round(m4n_pool *pool, unsigned seen) {
-  for (int i = 0; i < PAUSES && atomic_load(&pool->round) == seen; i++) pause_briefly();
+  for (patience p = {0}; atomic_load(&pool->round) == seen && wait_awake(&p);) continue;
   if (atomic_load(&pool->round) == seen) {
     pthread_mutex_lock(&pool->lock);
     atomic_fetch_add(&pool->asleep, 1);
@@ -128,7 +149,7 @@ static void run_round(m4n_pool *pool, int tiles, m4n_tile tile, void *self) {
   begin_round(pool);
   work(pool);
   atomic_fetch_or(&pool->gate, CLOSED);
-  for (int i = 0; i < PAUSES && atomic_load(&pool->gate) != CLOSED; i++) pause_briefly();
+  for (patience p = {0}; atomic_load(&pool->gate) != CLOSED && wait_awake(&p);) continue;
   if (atomic_load(&pool->gate) != CLOSED) {
     pthread_mutex_lock(&pool->lock);
     atomic_store(&pool->awaits, true);
