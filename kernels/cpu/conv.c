@@ -5,14 +5,14 @@
 
 #include <string.h>
 
-enum { STRIP = 32, TAPS = 8 };
+enum { STRIP = 32, TAPS = 8, TILE_STEPS = 64 }; /* fewer steps than that are not worth another core */
 
 typedef struct conv {
   m4n_real *y, *dx, *dw, *db, *state;
   const m4n_real *x, *dy, *w, *b;
   const int32_t *slot;
   m4n_conv shape;
-  int strips;
+  int strips, step; /* of the channels; how many of all batches make a tile */
 } conv;
 
 /* w of the strip as [K][STRIP], b as [STRIP]; channels that do not exist get 0. */
@@ -52,8 +52,7 @@ static inline void convolve(m4n_real sum[STRIP], const taps *t, m4n_real past[TA
 }
 
 /* The forward of one batch and strip, with or without a state. */
-static void conv_tile(void *self, int index) {
-  conv *a = self;
+static void conv_strip(const conv *a, int index) {
   const m4n_conv *n = &a->shape;
   const int batch = index / a->strips, K = n->K;
   taps t;
@@ -81,6 +80,12 @@ static void conv_tile(void *self, int index) {
     for (int k = 0; k < K - 1; k++)
       memcpy(state + (size_t)k * n->C, past[(n->T - K + 1 + k) & (TAPS - 1)],
              (size_t)t.width * sizeof *state);
+}
+
+static void conv_tile(void *self, int index) {
+  const conv *a = self;
+  M4N_TILE_RANGE(int, begin, end, index, a->step, a->shape.B * a->strips);
+  for (int strip = begin; strip < end; strip++) conv_strip(a, strip);
 }
 
 /* c̄_t = ȳ_t silu'(c_t); b̄ = Σ c̄_t; w̄_j = Σ c̄_t x_{t−K+1+j}; x̄_t = Σ_j c̄_{t+K−1−j} w_j.
@@ -133,6 +138,7 @@ static void conv_grad_tile(void *self, int strip) {
 
 static conv prepare(const m4n_conv *shape) {
   conv a = {.shape = *shape, .strips = m4n_ceil_div(shape->C, STRIP)};
+  a.step = shape->T < TILE_STEPS ? TILE_STEPS / shape->T : 1;
   if (!a.shape.x_ld) a.shape.x_ld = shape->C;
   if (!a.shape.y_ld) a.shape.y_ld = shape->C;
   return a;
@@ -142,7 +148,7 @@ void M4N_CPU(conv_fwd)(m4n_stream *s, m4n_real *y, const m4n_real *x, const m4n_
                        const m4n_conv *shape) {
   conv a = prepare(shape);
   a.y = y, a.x = x, a.w = w, a.b = b;
-  m4n_cpu_run(s, shape->B * a.strips, conv_tile, &a);
+  m4n_cpu_run(s, m4n_ceil_div(shape->B * a.strips, a.step), conv_tile, &a);
 }
 void M4N_CPU(conv_bwd)(m4n_stream *s, m4n_real *dx, m4n_real *dw, m4n_real *db, const m4n_real *dy,
                        const m4n_real *x, const m4n_real *w, const m4n_real *b, const m4n_conv *shape) {
@@ -154,5 +160,5 @@ void M4N_CPU(conv_step)(m4n_stream *s, m4n_real *y, m4n_real *state, const m4n_r
                         const m4n_real *b, const int32_t *slot, const m4n_conv *shape) {
   conv a = prepare(shape);
   a.y = y, a.state = state, a.x = x, a.w = w, a.b = b, a.slot = slot;
-  m4n_cpu_run(s, shape->B * a.strips, conv_tile, &a);
+  m4n_cpu_run(s, m4n_ceil_div(shape->B * a.strips, a.step), conv_tile, &a);
 }

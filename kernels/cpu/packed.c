@@ -208,11 +208,11 @@ static void copy_tile(void *self, int index) {
 
 /* A tile of the pool: up to eight panels, of about 256 KB, so that they stay near while blocks of rows pass, but a
  * sixteenth of all where those are few. Tiles of the same panels follow one another. */
-enum { TILE_BYTES = 262144, TILE_PANELS = 8, TILES = 16, TILE_ROWS = 320 };
+enum { TILE_LEAST = 16384, TILE_BYTES = 262144, TILE_PANELS = 8, TILES = 16, TILE_ROWS = 320 };
 
 static int tile_panels(const m4n_packed *p) {
-  const int most = m4n_min(TILE_PANELS, m4n_ceil_div(p->panels, TILES));
-  return p->panel * (size_t)most < TILE_BYTES ? most : m4n_ceil_div(TILE_BYTES, (int)p->panel);
+  const int fit = (int)(TILE_LEAST / p->panel), share = m4n_ceil_div(p->panels, TILES);
+  return m4n_min(TILE_PANELS, fit > share ? fit : m4n_min(share, m4n_ceil_div(TILE_BYTES, (int)p->panel)));
 }
 
 typedef struct multiply {

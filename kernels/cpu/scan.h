@@ -18,6 +18,7 @@ enum {
   S = M4N_SCAN_SEGMENT,
   N_MAX = M4N_SCAN_STATE,
   TILE_BLOCKS = M4N_SCAN_TILE / W,
+  TILE_STEPS = 32, /* fewer, of all the blocks of a tile, are not worth another core */
   V = W / M4N_VECTOR
 };
 
@@ -31,13 +32,17 @@ typedef struct scan {
   const int32_t *slot;
   int resume;          /* h holds the state to start from */
   int width;           /* channels a group */
-  int tiles, segments; /* a group's tiles of M4N_SCAN_TILE channels; segments of T */
+  int blocks, step;    /* forward: a group's blocks; how many make a tile */
+  int tiles, segments; /* backward: a group's tiles of M4N_SCAN_TILE channels; segments of T */
 } scan;
 
-/* A block reads one line of the cache in every row of an array, which no prefetcher foresees. */
+/* A block reads one line of the cache in every row of an array, which no prefetcher foresees: lines are asked for a
+ * segment ahead, those of the first one together. */
 static inline void load_ahead(const m4n_real *x, int ld) {
-  enum { STEPS = 6 };
-  __builtin_prefetch(x + (ptrdiff_t)STEPS * ld);
+  __builtin_prefetch(x + (ptrdiff_t)S * ld);
+}
+static inline void load_first(const m4n_real *x, int ld, int rows) {
+  for (int i = 0; i < rows && i < S; i++) __builtin_prefetch(x + (ptrdiff_t)i * ld);
 }
 static inline void load(m4n_real lane[W], const m4n_real *x, int width) {
   if (width == W)
@@ -56,8 +61,11 @@ static inline void store(m4n_real *x, const m4n_real lane[W], int width) {
 /* A block of channels with its parameters. */
 typedef struct block {
   int c0, width;
-  m4n_real A[N_MAX][W], D[W], bias[W];
+  m4n_real A[N_MAX][W]; /* times log₂e */
+  m4n_real D[W], bias[W];
 } block;
+
+static const m4n_real log2_e = (m4n_real)1.44269504088896340736, ln_2 = (m4n_real)0.69314718055994530942;
 
 static inline void load_block(block *k, const scan *a, int c0, int end) {
   const int N = a->n.N;
@@ -68,23 +76,34 @@ static inline void load_block(block *k, const scan *a, int c0, int end) {
   else
     memset(k->bias, 0, sizeof k->bias);
   for (int n = 0; n < N; n++) M4N_EACH
-  for (int c = 0; c < W; c++) k->A[n][c] = c < k->width ? a->A[(size_t)(c0 + c) * N + n] : 0;
+  for (int c = 0; c < W; c++) k->A[n][c] = c < k->width ? log2_e * a->A[(size_t)(c0 + c) * N + n] : 0;
 }
 
 /* Δ = softplus(dt + bias) */
 static inline void step_sizes(m4n_real delta[W], const scan *a, const block *k, size_t row) {
-  load(delta, a->dt + row * a->n.dt_ld + k->c0, k->width);
+  const m4n_real *dt = a->dt + row * a->n.dt_ld + k->c0;
+  load_ahead(dt, a->n.dt_ld);
+  load(delta, dt, k->width);
   M4N_EACH
   for (int c = 0; c < W; c++) delta[c] += k->bias[c];
   if (a->n.softplus) M4N_EACH
   for (int c = 0; c < W; c++) delta[c] = m4n_softplus(delta[c]);
 }
 
-/* decay[n] = exp(Δ A[n]): a loop of its own, which compilers vectorise; what follows holds its sums in registers, which
+/* silu(z) */
+static inline void gates(m4n_real gate[W], const scan *a, const block *k, size_t row) {
+  const m4n_real *z = a->z + row * a->n.z_ld + k->c0;
+  load_ahead(z, a->n.z_ld);
+  load(gate, z, k->width);
+  M4N_EACH
+  for (int c = 0; c < W; c++) gate[c] = m4n_silu(gate[c]);
+}
+
+/* decay[n] = exp(Δ A[n]) = 2^(Δ A[n] log₂e): a loop of its own, which compilers vectorise; what follows holds its sums in registers, which
  * they do only when told in vectors. */
 static inline void decays(m4n_real (*decay)[W], const block *k, const m4n_real delta[W], int N) {
   for (int n = 0; n < N; n++) M4N_EACH
-  for (int i = 0; i < W; i++) decay[n][i] = m4n_exp(delta[i] * k->A[n][i]);
+  for (int i = 0; i < W; i++) decay[n][i] = m4n_exp2(delta[i] * k->A[n][i]);
 }
 
 /* h ← decay·h + Δ B u, y = Σ_n C h + D u; `before` and `after` may be the same. */
@@ -116,6 +135,8 @@ static inline scan scan_of(const m4n_scan *shape) {
   n->z_ld = n->z_ld ? n->z_ld : n->C, n->y_ld = n->y_ld ? n->y_ld : n->C;
   n->b_ld = n->b_ld ? n->b_ld : states, n->c_ld = n->c_ld ? n->c_ld : states;
   a.width = n->C / n->G;
+  a.blocks = m4n_ceil_div(a.width, W);
+  a.step = n->T < TILE_STEPS ? TILE_STEPS / n->T : 1;
   a.tiles = m4n_ceil_div(a.width, M4N_SCAN_TILE);
   a.segments = m4n_ceil_div(n->T, S);
   return a;

@@ -87,7 +87,7 @@ static void step_back(carry *f, shared *to, history *p, const scan *a, const blo
       by_b[v] += kappa * b[j];
     }
   for (int v = 0; v < V; v++) {
-    m4n_vector_store(through_A + v * M4N_VECTOR, by_A[v]);
+    m4n_vector_store(through_A + v * M4N_VECTOR, ln_2 * by_A[v]); // A came times log₂e
     m4n_vector_store(through_b + v * M4N_VECTOR, by_b[v]);
   }
   M4N_EACH
