@@ -10,7 +10,13 @@
 
 #define WITH_TILES __attribute__((target("amx-tile,amx-bf16,amx-int8")))
 
-enum { ROW = 64, ROWS = 16, PANEL_ROW = 2 * ROW, STEP = ROWS * PANEL_ROW, FAR = 2 * STEP }; /* bytes; tiles side by side */
+enum {
+  ROW = 64,
+  ROWS = 16,
+  PANEL_ROW = 2 * ROW,
+  STEP = ROWS * PANEL_ROW,
+  FAR = 2 * STEP
+}; /* bytes; tiles side by side */
 
 /* What LDTILECFG reads: all eight tiles are of 16 rows of 64 bytes. */
 typedef struct tile_shapes {

@@ -89,11 +89,15 @@ static void scores(m4n_real *s, const attention *a, const pair *p, const m4n_rea
   m4n_block_product(s, lanes, k->at, k->ld, 1, q_t, lanes, M, lanes, n->D, 0);
   const int last = p->first + p->queries - 1, end = p->key + p->count;
   if ((!n->causal || end <= p->first + 1) && (!n->window || p->key > last - n->window)) return;
-  for (int j = 0; j < p->count; j++) M4N_EACH
-  for (int i = 0; i < lanes; i++) {
-    const int behind = p->first + i - (p->key + j); // how far the key lies before the query
-    const int sees = (!n->causal || behind >= 0) && (!n->window || behind < n->window);
-    s[j * lanes + i] = sees ? s[j * lanes + i] : -INFINITY;
+  for (int j = 0; j < p->count; j++) {
+    // The query of lane i lies i − before behind the key, and sees it if that is from 0 to window − 1.
+    const int before = p->key + j - p->first, from = n->causal ? before : 0;
+    const int to = n->window && before + n->window < lanes ? before + n->window : lanes;
+    M4N_EACH
+    for (int i = 0; i < lanes; i++) {
+      const int sees = (i >= from) & (i < to);
+      s[j * lanes + i] = sees ? s[j * lanes + i] : -INFINITY;
+    }
   }
 }
 
@@ -105,7 +109,7 @@ typedef struct running {
 } running;
 
 /* From scores to exp(s − top), under a maximum that may rise: what was summed before shrinks. */
-static void weigh(running *r, m4n_real *s, const pair *p, int padded) {
+static void weigh(running *r, m4n_real *s, const pair *p, int height, int padded) {
   const int lanes = p->lanes;
   m4n_real top[QUERIES], shrink[QUERIES], sum[QUERIES] = {0};
   memcpy(top, r->top, sizeof top);
@@ -121,7 +125,7 @@ static void weigh(running *r, m4n_real *s, const pair *p, int padded) {
     shrink[i] = m4n_exp(r->top[i] - top[i]);
     r->sum[i] = r->sum[i] * shrink[i] + sum[i], r->top[i] = top[i];
   }
-  for (int i = 0; i < lanes; i++)
+  for (int i = 0; i < height; i++)
     for (int d = 0; d < padded; d++) r->value[i * padded + d] *= shrink[i];
 }
 
@@ -132,9 +136,10 @@ static void attend(const attention *a, m4n_real *o, m4n_real *lse, const rows *q
   const int D = a->n.D, padded = a->padded;
   pair p = {.first = first, .queries = queries, .lanes = m4n_round_up(queries, M4N_VECTOR), .length = length};
   m4n_real q_t[WIDTH * QUERIES], s[KEYS * QUERIES], k_copy[KEYS * WIDTH], v_copy[KEYS * WIDTH];
+  const int height = m4n_round_up(queries, M4N_BLOCK_ROWS);
   running r;
   transpose(q_t, q, q_row, queries, p.lanes, D, a->n.scale);
-  memset(r.value, 0, (size_t)p.lanes * padded * sizeof *r.value);
+  memset(r.value, 0, (size_t)height * padded * sizeof *r.value);
   for (int i = 0; i < p.lanes; i++) r.top[i] = (m4n_real)-1e30, r.sum[i] = 0;
 
   const int last = visible(&a->n, first + queries - 1, length).to;
@@ -143,8 +148,8 @@ static void attend(const attention *a, m4n_real *o, m4n_real *lse, const rows *q
     const operand keys = operand_of(a, k_copy, k, p.key, p.count, 1),
                   values = operand_of(a, v_copy, v, p.key, p.count, 0);
     scores(s, a, &p, q_t, &keys);
-    weigh(&r, s, &p, padded);
-    m4n_block_product(r.value, padded, s, 1, p.lanes, values.at, values.ld, p.lanes, padded, p.count, 1);
+    weigh(&r, s, &p, height, padded);
+    m4n_block_product(r.value, padded, s, 1, p.lanes, values.at, values.ld, height, padded, p.count, 1);
   }
   for (int i = 0; i < queries; i++) {
     const m4n_real scale = r.sum[i] > 0 ? 1 / r.sum[i] : 0;
@@ -179,6 +184,15 @@ static void attention_tile(void *self, int index) {
 
 /* ---- step: a tile is a batch and a key/value head ------------------------------------------------------------------------ */
 
+/* Rows of one head lie far apart, so no prefetcher finds them. */
+static void fetch_past(const m4n_attention *n, const rows *k, const rows *v, int pos) {
+  enum { LINE = 64 / sizeof(m4n_real) };
+  for (int key = visible(n, pos, 0).from; key < pos; key++)
+    for (int d = 0; d < n->D; d += LINE) __builtin_prefetch(row_of(k, key) + d, 0, 2);
+  for (int key = visible(n, pos, 0).from; key < pos; key++)
+    for (int d = 0; d < n->D; d += LINE) __builtin_prefetch(row_of(v, key) + d, 0, 2);
+}
+
 static void attention_step_tile(void *self, int index) {
   const attention *a = self;
   const m4n_attention *n = &a->n;
@@ -193,6 +207,7 @@ static void attention_step_tile(void *self, int index) {
     memcpy(a->cache->v + to, a->v + from, (size_t)n->D * sizeof *a->v);
   }
   const rows k = {a->cache->k + slot, width, capacity}, v = {a->cache->v + slot, width, capacity};
+  fetch_past(n, &k, &v, pos);
   for (int h = head * share; h < (head + 1) * share; h++) {
     const rows q = head_rows(a->q, n->q_ld, row, h, n->D);
     for (int t = 0; t < n->T; t += QUERIES)

@@ -22,12 +22,14 @@ typedef m4n_real m4n_vector __attribute__((vector_size(M4N_VECTOR_BYTES)));
 typedef m4n_real m4n_vector_at
     __attribute__((vector_size(M4N_VECTOR_BYTES), aligned(sizeof(m4n_real)), may_alias));
 
-/* Four rows and `columns` (1 or 2, a constant where it is called) vectors. */
+/* `rows` rows and `columns` vectors: 4 by 2 or 8 by 1, so that eight sums hide how long an addition takes, or 4 by 1;
+ * constants where it is called. */
 static inline __attribute__((always_inline)) void m4n_block_step(m4n_real *c, int ldc, const m4n_real *a,
                                                                  int ai, int ak, const m4n_real *b, int ldb,
-                                                                 int K, int add, const int columns) {
-  m4n_vector sum[M4N_BLOCK_ROWS][2];
-  for (int i = 0; i < M4N_BLOCK_ROWS; i++)
+                                                                 int K, int add, const int rows,
+                                                                 const int columns) {
+  m4n_vector sum[8][2];
+  for (int i = 0; i < rows; i++)
     for (int j = 0; j < columns; j++) {
       sum[i][j] = (m4n_vector){0};
       if (add) sum[i][j] = *(m4n_vector_at *)(c + i * ldc + j * M4N_VECTOR);
@@ -35,21 +37,25 @@ static inline __attribute__((always_inline)) void m4n_block_step(m4n_real *c, in
   for (int k = 0; k < K; k++) {
     m4n_vector right[2];
     for (int j = 0; j < columns; j++) right[j] = *(const m4n_vector_at *)(b + k * ldb + j * M4N_VECTOR);
-    for (int i = 0; i < M4N_BLOCK_ROWS; i++)
+    for (int i = 0; i < rows; i++)
       for (int j = 0; j < columns; j++) sum[i][j] += a[i * ai + k * ak] * right[j];
   }
-  for (int i = 0; i < M4N_BLOCK_ROWS; i++)
+  for (int i = 0; i < rows; i++)
     for (int j = 0; j < columns; j++) *(m4n_vector_at *)(c + i * ldc + j * M4N_VECTOR) = sum[i][j];
 }
 
 static inline void m4n_block_product(m4n_real *c, int ldc, const m4n_real *a, int ai, int ak,
                                      const m4n_real *b, int ldb, int M, int N, int K, int add) {
-  for (int i = 0; i < M; i += M4N_BLOCK_ROWS) {
-    int j = 0;
-    for (; j + 2 * M4N_VECTOR <= N; j += 2 * M4N_VECTOR)
-      m4n_block_step(c + i * ldc + j, ldc, a + i * ai, ai, ak, b + j, ldb, K, add, 2);
-    for (; j < N; j += M4N_VECTOR)
-      m4n_block_step(c + i * ldc + j, ldc, a + i * ai, ai, ak, b + j, ldb, K, add, 1);
+  const int pairs = N / (2 * M4N_VECTOR) * (2 * M4N_VECTOR);
+  for (int i = 0; i < M; i += M4N_BLOCK_ROWS)
+    for (int j = 0; j < pairs; j += 2 * M4N_VECTOR)
+      m4n_block_step(c + i * ldc + j, ldc, a + i * ai, ai, ak, b + j, ldb, K, add, 4, 2);
+  for (int j = pairs; j < N; j += M4N_VECTOR) {
+    int i = 0;
+    for (; i + 8 <= M; i += 8)
+      m4n_block_step(c + i * ldc + j, ldc, a + i * ai, ai, ak, b + j, ldb, K, add, 8, 1);
+    for (; i < M; i += M4N_BLOCK_ROWS)
+      m4n_block_step(c + i * ldc + j, ldc, a + i * ai, ai, ak, b + j, ldb, K, add, 4, 1);
   }
 }
 

@@ -133,8 +133,9 @@ static m4n_real int8_scale(const m4n_real *x, int n) {
     for (int i = 0; i < M4N_LANES; i++) LOOK(i, x[at + i]);
   for (; at < n; at++) LOOK(0, x[at]);
 #undef LOOK
-  for (int i = 1; i < M4N_LANES; i++) most[0] = most[i] > most[0] ? most[i] : most[0], poison[0] += poison[i];
-  return most[0] / 127 + poison[0];
+  for (int half = M4N_LANES / 2; half; half /= 2)
+    for (int i = 0; i < half; i++) most[i] = most[i + half] > most[i] ? most[i + half] : most[i];
+  return most[0] / 127 + m4n_lanes_total(poison);
 }
 
 /* Blocks read rows of m4n_real (bf16, rounded) or of 16 bits (int8). Tiles read 16 rows of 64 bytes that lie behind one
@@ -155,23 +156,21 @@ static size_t size_in_copy(const m4n_cpu_linear *l) {
 }
 
 /* 64 bytes of a row: numbers divided by the row's scale into −127 … 127, or rounded to bf16. */
-static void write_int8(char *to, bool tiles, const m4n_real *x, m4n_real inverse) {
-  int8_t *byte = (int8_t *)to;
-  int16_t *half = (int16_t *)(void *)to;
-  if (tiles)
-    for (int i = 0; i < PIECE; i++) byte[i] = (int8_t)(int)m4n_round(x[i] * inverse);
-  else
-    for (int i = 0; i < PIECE / 2; i += 4)
-      for (int k = 0; k < 4; k++) // in the order 0, 2, 1, 3
-        half[i + k] = (int16_t)(int)m4n_round(x[i + ((k & 1) << 1 | k >> 1)] * inverse);
+static void write_int8(void *restrict to, bool tiles, const m4n_real *restrict x, m4n_real inverse) {
+  int8_t *restrict byte = to;
+  int16_t *restrict half = to;
+  if (tiles) M4N_EACH
+  for (int i = 0; i < PIECE; i++) byte[i] = (int8_t)(int)m4n_round(x[i] * inverse);
+  else for (int i = 0; i < PIECE / 2; i += 4) for (int k = 0; k < 4; k++) // in the order 0, 2, 1, 3
+      half[i + k] = (int16_t)(int)m4n_round(x[i + ((k & 1) << 1 | k >> 1)] * inverse);
 }
-static void write_bf16(char *to, bool tiles, const m4n_real *x) {
-  uint16_t *half = (uint16_t *)(void *)to;
-  m4n_real *real = (m4n_real *)(void *)to;
-  if (tiles)
-    for (int i = 0; i < PIECE / 2; i++) half[i] = m4n_bf16_of((float)x[i]);
-  else
-    for (int i = 0; i < PIECE / (int)sizeof *real; i++) real[i] = m4n_of_bf16(m4n_bf16_of((float)x[i]));
+static void write_bf16(void *restrict to, bool tiles, const m4n_real *restrict x) {
+  uint16_t *restrict half = to;
+  m4n_real *restrict real = to;
+  if (tiles) M4N_EACH
+  for (int i = 0; i < PIECE / 2; i++) half[i] = m4n_bf16_of((float)x[i]);
+  else M4N_EACH
+  for (int i = 0; i < PIECE / (int)sizeof *real; i++) real[i] = m4n_of_bf16(m4n_bf16_of((float)x[i]));
 }
 
 static void copy_row(const copying *c, int row) {
@@ -234,7 +233,8 @@ static void put_row(const multiply *a, const void *sums, int row, int column, in
     for (int c = 0; c < width; c++) y[c] = (expression)
 
   const m4n_cpu_linear *l = a->plan;
-  const m4n_real *restrict real = sums, *scale = (const m4n_real *)(const void *)(a->w + l->at_scale) + column;
+  const m4n_real *restrict real = sums,
+                           *scale = (const m4n_real *)(const void *)(a->w + l->at_scale) + column;
   const int32_t *restrict whole = sums;
   m4n_real *restrict y = a->y + (size_t)row * a->y_ld + column;
   if (l->linear.shape.format == M4N_W_INT8) {

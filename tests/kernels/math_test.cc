@@ -31,6 +31,19 @@ TEST(Exp, IsWithinTwoUlpsWhereItIsANumber) {
   EXPECT_GT(worst, 0.4); // it was measured at all
 }
 
+TEST(Exp2, IsWithinTwoUlpsWhereItIsANumber) {
+  double worst = 0;
+  each(1e-30f, 126.9f, 97, [&](float x) {
+    if (x >= -126) worst = fmax(worst, ulps(m4n_exp2(x), exp2((double)x)));
+  });
+  EXPECT_LE(worst, 2);
+  EXPECT_GT(worst, 0.4); // it was measured at all
+  EXPECT_EQ(m4n_exp2(0), 1);
+  EXPECT_EQ(m4n_exp2(-INFINITY), m4n_exp2(-126));
+  EXPECT_LT(m4n_exp2(-127), 2e-38f);
+  EXPECT_TRUE(std::isnan(m4n_exp2(NAN)));
+}
+
 TEST(Exp, EndsCleanly) {
   EXPECT_EQ(m4n_exp(0), 1);
   EXPECT_EQ(m4n_exp(-87.1f), 0);

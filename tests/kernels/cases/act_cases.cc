@@ -111,9 +111,9 @@ void act_cases(Lists &l) {
 
   // A = −max(exp(a_log), 1e-4): the gradient is 0 where the bound holds.
   const size_t n = 129;
+  Case c("neg_exp_fwd", "129");
   Vector logs = normal(n, 2);
   logs[0] = -20, logs[1] = -9.3;
-  Case c("neg_exp_fwd", "129");
   int A = c.out(n), a = c.in(logs);
   c.run = [=](Call &r) { m4n_neg_exp_fwd(r.s, r.real(A), r.real(a), (int64_t)n); };
   c.naive = [=](Host &h) {

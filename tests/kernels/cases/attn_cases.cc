@@ -200,6 +200,7 @@ void rope(Lists &l, int B, int T, int H, int D, int interleaved, int per_batch) 
   const int rows = per_batch ? B * T : T;
   Vector freq0;
   for (int i = 0; i < half; i++) freq0.push_back(pow(10000, -2.0 * i / D));
+  begin_draws("rope " + size);
   std::vector<int32_t> pos0 = below((size_t)rows, 200);
   if (!per_batch)
     for (int t = 0; t < T; t++) pos0[(size_t)t] = t;

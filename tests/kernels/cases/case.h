@@ -38,6 +38,24 @@ struct Call {
   template <class T> T *raw(int i) const { return i < 0 ? nullptr : (T *)other[(size_t)i]; }
 };
 
+/* Draws are numbered from a name on, that of a case or of what several cases share: they are the same whatever stands
+ * before them in a list. */
+struct Draws {
+  uint64_t seed = 20261123, number = 0;
+};
+inline Draws &draws() {
+  static Draws d;
+  return d;
+}
+inline void begin_draws(const std::string &name) {
+  uint64_t hash = 14695981039346656037u; // FNV-1a
+  for (char c : name) hash = (hash ^ (unsigned char)c) * 1099511628211u;
+  draws() = {hash, 0};
+}
+inline m4n_rng test_rng() {
+  Draws &d = draws();
+  return m4n_rng_make(d.seed, d.number++, M4N_RNG_TEST);
+}
 struct Arrays {
   Host start;                /* rounded to m4n_real */
   std::vector<bool> written; /* compared afterwards */
@@ -65,7 +83,9 @@ struct Case : Arrays {
   std::function<void(Call &)> run;
   std::function<void(Host &)> naive;
   double nmse = sizeof(m4n_real) == 4 ? 1e-12 : 1e-24; /* of each output */
-  Case(const std::string &op_, const std::string &size_) : op(op_), size(size_) {}
+  Case(const std::string &op_, const std::string &size_) : op(op_), size(size_) {
+    begin_draws(op + " " + size);
+  }
 };
 
 struct Gradient : Arrays {
@@ -76,7 +96,9 @@ struct Gradient : Arrays {
   std::function<void(Call &)> forward;
   std::function<void(Call &, const std::vector<m4n_real *> &)>
       backward; /* gradient by array number: of outputs given */
-  Gradient(const std::string &op_, const std::string &size_) : op(op_), size(size_) {}
+  Gradient(const std::string &op_, const std::string &size_) : op(op_), size(size_) {
+    begin_draws(op + " " + size);
+  }
   int input(Vector v) { return inputs.push_back(in(std::move(v))), inputs.back(); }
   int parameter(Vector v) { return parameters.push_back(in(std::move(v))), parameters.back(); }
   int output(size_t n) { return outputs.push_back(out(n)), outputs.back(); }
@@ -107,11 +129,6 @@ inline Lists all_lists() {
   return l;
 }
 
-/* Every draw is its own stream, so cases do not depend on their order. */
-inline m4n_rng test_rng() {
-  static uint64_t number;
-  return m4n_rng_make(20261123, number++, M4N_RNG_TEST);
-}
 inline Vector normal(size_t n, double scale = 1, double mean = 0) {
   m4n_rng rng = test_rng();
   Vector v(n);

@@ -6,6 +6,7 @@ void gather(Lists &l, int rows, int table_rows, int C) {
   const std::string size =
       std::to_string(rows) + " of " + std::to_string(table_rows) + "x" + std::to_string(C);
   const int ld = C + 2;
+  begin_draws("gather " + size);
   std::vector<int32_t> index0 = below((size_t)rows, table_rows);
   if (rows > 2) index0[1] = -1;
   for (bool add : {false, true}) {
@@ -38,6 +39,7 @@ void gather(Lists &l, int rows, int table_rows, int C) {
 void segments(Lists &l, int count, int rows, int C, bool named) {
   const std::string size =
       std::to_string(count) + " segments of " + std::to_string(rows) + "x" + std::to_string(C);
+  begin_draws("segments " + size + (named ? " by index" : ""));
   // Some segments are empty, some rows are in several of them.
   std::vector<int32_t> offset0 = {0};
   const std::vector<int32_t> lengths = below((size_t)count, 4);

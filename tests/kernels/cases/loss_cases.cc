@@ -38,6 +38,7 @@ std::string describe(int rows, int V, const Options &o) {
 
 void xent(Lists &l, int rows, int V, Options o) {
   const size_t n = (size_t)rows * V;
+  begin_draws("xent " + describe(rows, V, o));
   const std::vector<uint8_t> mask0 = o.masked ? random_mask(rows, V) : std::vector<uint8_t>();
   std::vector<int32_t> target0 = below((size_t)rows, V);
   for (int r = 0; r < rows; r++) {
@@ -136,6 +137,7 @@ void kl(Lists &l, m4n_kl n, Options o) {
   const int rows = n.rows, V = n.V;
   const size_t count = (size_t)rows * V;
   const std::string size = describe(rows, V, o) + names[n.divergence];
+  begin_draws("kl " + size);
   const std::vector<uint8_t> mask0 = o.masked ? random_mask(rows, V) : std::vector<uint8_t>();
   const Vector weight0 = uniform((size_t)rows, 0, 2);
   {
@@ -211,6 +213,7 @@ void huber(Lists &l, int rows, int C, bool wrap, bool weighted, double delta, bo
   const size_t n = (size_t)rows * C;
   const std::string size = describe(rows, C, {false, weighted, add}) + (wrap ? " wrapped" : "") + " delta " +
                            std::to_string(delta);
+  begin_draws("huber " + size);
   const Vector weight0 = uniform((size_t)rows, 0, 2);
   auto error_of = [=](const Host &h, int y, int target, int period, int i, int c) {
     return wrapped(h[y][i * C + c] - h[target][i * C + c], period < 0 ? 0 : h[period][c]);

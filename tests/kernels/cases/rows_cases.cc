@@ -58,6 +58,7 @@ void elementwise(Lists &l, size_t n) {
 /* Through bf16 and back, by way of integers: what the upper half of a float32 is. */
 void bf16(Lists &l) {
   const size_t n = 1029;
+  begin_draws("bf16");
   Vector x0 = normal(n);
   x0[0] = 1.00390625, x0[1] = 1.01171875, x0[2] = 3.4e38, x0[3] = INFINITY, x0[4] = -0.0,
   x0[5] = 2e-38 /* the least normal ones: below, ops may take 0 */;
