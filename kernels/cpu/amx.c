@@ -41,13 +41,19 @@ static inline void fetch(const char *w) {
 }
 
 /* Tiles 0 … 3: sums of two times 16 rows and two times 16 columns; 4, 5: rows of x; 6, 7: columns of the panel. */
-#define PRODUCT(name, type, multiply)                                                                        \
-  WITH_TILES static void name(type *c, const void *x, const void *panel, size_t depth, int rows) {           \
-    const char *upper = x, *lower = upper + ROWS * depth, *w = panel;                                        \
-    _tile_zero(0);                                                                                           \
-    _tile_zero(1);                                                                                           \
-    if (rows <= ROWS) {                                                                                      \
-      for (size_t k = 0; k < depth; k += ROW, w += STEP) {                                                   \
+#define BEGIN(tile, c)                                                                                       \
+  if (x->from)                                                                                               \
+    _tile_loadd(tile, c, c_row);                                                                             \
+  else                                                                                                       \
+    _tile_zero(tile);
+#define PRODUCT(name, multiply)                                                                              \
+  WITH_TILES static void name(void *c, size_t c_row, const m4n_tiled_rows *x, const char *panel) {           \
+    const char *upper = x->x, *lower = upper + ROWS * x->row, *w = panel + x->from / ROW * STEP;             \
+    char *left = c, *right = left + ROW, *left_below = left + ROWS * c_row, *right_below = left_below + ROW; \
+    if (x->rows <= ROWS) {                                                                                   \
+      BEGIN(0, left)                                                                                         \
+      BEGIN(1, right)                                                                                        \
+      for (size_t k = x->from; k < x->to; k += ROW, w += STEP) {                                             \
         fetch(w);                                                                                            \
         _tile_loadd(4, upper + k * ROWS, ROW);                                                               \
         _tile_loadd(6, w, PANEL_ROW);                                                                        \
@@ -56,26 +62,28 @@ static inline void fetch(const char *w) {
         multiply(1, 4, 7);                                                                                   \
       }                                                                                                      \
     } else {                                                                                                 \
-      _tile_zero(2);                                                                                         \
-      _tile_zero(3);                                                                                         \
-      for (size_t k = 0; k < depth; k += ROW, w += STEP) {                                                   \
+      BEGIN(0, left)                                                                                         \
+      BEGIN(1, right)                                                                                        \
+      BEGIN(2, left_below)                                                                                   \
+      BEGIN(3, right_below)                                                                                  \
+      for (size_t k = x->from; k < x->to; k += ROW, w += STEP) {                                             \
         _tile_loadd(4, upper + k * ROWS, ROW);                                                               \
-        _tile_loadd(5, lower + k * ROWS, ROW);                                                               \
         _tile_loadd(6, w, PANEL_ROW);                                                                        \
         _tile_loadd(7, w + ROW, PANEL_ROW);                                                                  \
+        _tile_loadd(5, lower + k * ROWS, ROW);                                                               \
         multiply(0, 4, 6);                                                                                   \
         multiply(1, 4, 7);                                                                                   \
         multiply(2, 5, 6);                                                                                   \
         multiply(3, 5, 7);                                                                                   \
       }                                                                                                      \
-      _tile_stored(2, c + ROWS * M4N_PANEL, PANEL_ROW);                                                      \
-      _tile_stored(3, c + ROWS * M4N_PANEL + 16, PANEL_ROW);                                                 \
+      _tile_stored(2, left_below, c_row);                                                                    \
+      _tile_stored(3, right_below, c_row);                                                                   \
     }                                                                                                        \
-    _tile_stored(0, c, PANEL_ROW);                                                                           \
-    _tile_stored(1, c + 16, PANEL_ROW);                                                                      \
+    _tile_stored(0, left, c_row);                                                                            \
+    _tile_stored(1, right, c_row);                                                                           \
   }
-PRODUCT(product_bf16, float, _tile_dpbf16ps)
-PRODUCT(product_int8, int32_t, _tile_dpbssd)
+PRODUCT(product_bf16, _tile_dpbf16ps)
+PRODUCT(product_int8, _tile_dpbssd)
 
 /* CPUID leaf 7, EDX: bf16, tiles, int8; then the system is asked, since tiles make a thread's state 8 KB larger. */
 const m4n_tile_unit *m4n_tile_unit_here(void) {

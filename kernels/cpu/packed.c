@@ -205,11 +205,12 @@ static void copy_tile(void *self, int index) {
 
 /* ---- the product ---------------------------------------------------------------------------------------------------------- */
 
-/* A tile of the pool: up to eight panels, of about 256 KB, so that they stay near while blocks of rows pass, but a
- * sixteenth of all where those are few. Tiles of the same panels follow one another. */
+/* A tile of the pool: up to eight panels, so that they stay near while blocks of rows pass. Of few rows, which do not
+ * make tiles enough, no more than a sixteenth of all panels and 256 KB. Tiles of the same panels follow one another. */
 enum { TILE_LEAST = 16384, TILE_BYTES = 262144, TILE_PANELS = 8, TILES = 16, TILE_ROWS = 320 };
 
-static int tile_panels(const m4n_packed *p) {
+static int tile_panels(const m4n_packed *p, int rows) {
+  if (rows > TILE_ROWS) return TILE_PANELS;
   const int fit = (int)(TILE_LEAST / p->panel), share = m4n_ceil_div(p->panels, TILES);
   return m4n_min(TILE_PANELS, fit > share ? fit : m4n_min(share, m4n_ceil_div(TILE_BYTES, (int)p->panel)));
 }
@@ -264,17 +265,52 @@ static void multiply_block(const multiply *a, void *sums, const char *panel, int
   }
 }
 
-static void multiply_on_tiles(const multiply *a, void *sums, const char *panel, int first, int rows) {
-  const m4n_tile_unit *unit = a->plan->work->tiles;
-  const char *x = a->x + (size_t)first * a->x_row;
-  if (a->plan->linear.shape.format == M4N_W_INT8)
-    unit->int8(sums, x, panel, a->x_row, rows);
-  else
-    unit->bf16(sums, x, panel, a->x_row, rows);
+/* Sums of a tile: of 32 rows at most for each panel. */
+typedef m4n_real tile_sums[TILE_PANELS][M4N_TILE_ROWS][M4N_PANEL];
+
+static const char *panel_of(const multiply *a, int panel) {
+  return a->w + a->p->at + (size_t)panel * a->p->panel;
 }
 
-/* Sums of all the panels of a tile come to y together: a line here and a line there, between reads of weights, costs a
- * fifth of the time of eight rows. */
+/* Sums of panels from … to − 1, of a tile that begins at panel `left`, to y. */
+static void put(const multiply *a, tile_sums sums, int left, int from, int to, int first, int rows) {
+  for (int i = 0; i < rows; i++)
+    for (int panel = from; panel < to; panel++) {
+      const int column = panel * M4N_PANEL;
+      put_row(a, sums[panel - left][i], first + i, column, m4n_min(M4N_PANEL, a->p->N - column));
+    }
+}
+
+/* Few rows wait for their weights, and sums of all the panels come to y together: a line here and a line there, between
+ * reads of weights, cost a fifth of the time of eight rows. Many rows come a piece of K at a time, so that 32 of them stay
+ * in the first cache while the panels pass, and their sums need not come by way of another array if they are y. */
+static void multiply_on_tiles(const multiply *a, tile_sums sums, int left, int right, int first, int rows) {
+  enum { DEPTH = 1024 };
+  const m4n_tile_unit *unit = a->plan->work->tiles;
+  const bool int8 = a->plan->linear.shape.format == M4N_W_INT8, few = rows <= TILE_HEIGHT;
+  const bool whole = rows == M4N_TILE_ROWS && !int8 && !a->add && !a->bias;
+  for (size_t from = 0, to; from < a->x_row; from = to) {
+    to = few || from + DEPTH > a->x_row ? a->x_row : from + DEPTH;
+    const m4n_tiled_rows x = {a->x + (size_t)first * a->x_row, a->x_row, from, to, rows};
+    for (int panel = left; panel < right; panel++) {
+      const bool is_y = whole && (panel + 1) * M4N_PANEL <= a->p->N;
+      if (is_y)
+        unit->bf16((void *)(a->y + (size_t)first * a->y_ld + panel * M4N_PANEL),
+                   (size_t)a->y_ld * sizeof *a->y, &x, panel_of(a, panel));
+      else
+        (int8 ? unit->int8 : unit->bf16)(sums[panel - left], sizeof sums[0][0], &x, panel_of(a, panel));
+      if (!few && !is_y && to == a->x_row) put(a, sums, left, panel, panel + 1, first, rows);
+    }
+  }
+  if (few) put(a, sums, left, left, right, first, rows);
+}
+
+static void multiply_in_blocks(const multiply *a, tile_sums sums, int left, int right, int first, int rows) {
+  for (int panel = left; panel < right; panel++)
+    multiply_block(a, sums[panel - left], panel_of(a, panel), first);
+  put(a, sums, left, left, right, first, rows);
+}
+
 static void multiply_tile(void *self, int index) {
   const multiply *a = self;
   const m4n_packed *p = a->p;
@@ -283,22 +319,11 @@ static void multiply_tile(void *self, int index) {
   const int most = tiles ? M4N_TILE_ROWS : BLOCK;
   M4N_TILE_RANGE(int, left, right, index / down, a->step, p->panels);
   M4N_TILE_RANGE(int, top, bottom, index % down, TILE_ROWS, a->rows);
-  m4n_real sums[TILE_PANELS][M4N_TILE_ROWS][M4N_PANEL] __attribute__((aligned(64)));
+  tile_sums sums __attribute__((aligned(64)));
   if (tiles) a->plan->work->tiles->begin();
   for (int first = top; first < bottom; first += most) {
     const int rows = m4n_min(most, bottom - first);
-    for (int panel = left; panel < right; panel++) {
-      const char *w = a->w + p->at + (size_t)panel * p->panel;
-      if (tiles)
-        multiply_on_tiles(a, sums[panel - left], w, first, rows);
-      else
-        multiply_block(a, sums[panel - left], w, first);
-    }
-    for (int i = 0; i < rows; i++)
-      for (int panel = left; panel < right; panel++) {
-        const int column = panel * M4N_PANEL;
-        put_row(a, sums[panel - left][i], first + i, column, m4n_min(M4N_PANEL, p->N - column));
-      }
+    (tiles ? multiply_on_tiles : multiply_in_blocks)(a, sums, left, right, first, rows);
   }
   if (tiles) a->plan->work->tiles->end();
 }
@@ -307,7 +332,7 @@ static void multiply_tile(void *self, int index) {
 static void run(m4n_stream *s, multiply *a, const m4n_real *x, int ld) {
   const m4n_cpu_linear *l = a->plan;
   const m4n_packed *p = a->p;
-  a->step = tile_panels(p);
+  a->step = tile_panels(p, a->rows);
   a->x = (const char *)x, a->x_row = (size_t)ld * sizeof *x;
   if (l->linear.shape.format != M4N_W_PACKED) {
     a->x = l->work->rows, a->x_row = (size_t)p->depth * size_in_copy(l);

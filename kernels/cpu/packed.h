@@ -23,13 +23,21 @@ typedef struct m4n_packed {
   size_t panel, at; /* bytes of a panel; where the first one lies inside the weights */
 } m4n_packed;
 
-/* The processor's matrix tiles (amx.c), where it has them: c[rows][32] = x·panel for 16 or 32 rows, as float32 of bf16 or
- * int32 of int8. `depth` is bytes of a row, 64 at a time; x lies as [rows/16][depth/64][16][64 bytes]. */
+/* Up to 32 rows of x as tiles read them, [rows/16][row/64][16][64 bytes], where `row` is bytes of a row. Bytes from … to
+ * are multiplied, whole pieces of 64: the first piece of a row begins the sums, later ones go on from c. */
+typedef struct m4n_tiled_rows {
+  const char *x;
+  size_t row, from, to;
+  int rows;
+} m4n_tiled_rows;
+
+/* The processor's matrix tiles (amx.c), where it has them: c[16 or 32][32] = x·panel, as float32 of bf16 or int32 of int8;
+ * c_row is bytes from a row of c to the next. */
 typedef struct m4n_tile_unit {
   void (*begin)(void); /* before a thread's first product … */
   void (*end)(void);   /* … and after its last: the system then has no tiles to save */
-  void (*bf16)(float *c, const void *x, const void *panel, size_t depth, int rows);
-  void (*int8)(int32_t *c, const void *x, const void *panel, size_t depth, int rows);
+  void (*bf16)(void *c, size_t c_row, const m4n_tiled_rows *x, const char *panel);
+  void (*int8)(void *c, size_t c_row, const m4n_tiled_rows *x, const char *panel);
 } m4n_tile_unit;
 
 /* NULL where the processor has none or the system does not lend it. */
