@@ -301,7 +301,7 @@ const m4n_key m4n_keys[] = {
      "steps of a policy gradient that the student takes in the simulator (about 640); 0: none", 0, 1e9,
      AT(tune.ppo.fit.steps)},
     FIT_AT("tune", tune.ppo.fit, "3e-5"),
-    {"tune.value_lr", M4N_KEY_NUMBER, "30", "learning rate of the value head, times lr", 0.001, 1e6,
+    {"tune.value_lr", M4N_KEY_NUMBER, "100", "learning rate of the value head, times lr", 0.001, 1e6,
      AT(tune.ppo.fit.fresh)},
     {"tune.value_first", M4N_KEY_INT, "32", "steps in which the value head learns alone", 0, 1e9,
      AT(tune.ppo.value_first)},

@@ -30,19 +30,22 @@ void m4n_outcome_close(m4n_outcome *o) {
 
 // ---- advantages --------------------------------------------------------------------------------------------------------
 
-// To mean 0 and deviation 1, in the order of the pool's episodes: a log's own order is that of finishing.
-static void normalise(m4n_outcome *o, const m4n_trajectories *pool) {
+typedef struct moments {
+  double mean, variance;
+} moments;
+
+// Over the decisions that count, in the order of the pool's episodes: a log's own order is that of finishing.
+static moments moments_of(const float *x, const m4n_trajectories *pool) {
   double sum = 0, square = 0, n = 0;
   for (int e = 0; e < pool->n; e++) {
     const m4n_trajectory *episode = &pool->episode[e];
     for (int t = 0; m4n_outcome_counts(episode, t); t++, n++) {
-      const double a = (double)o->advantage[episode->first + t];
-      sum += a, square += a * a;
+      const double value = (double)x[episode->first + t];
+      sum += value, square += value * value;
     }
   }
-  const double mean = n > 0 ? sum / n : 0, deviation = n > 0 ? sqrt(fmax(square / n - mean * mean, 0)) : 0;
-  for (int64_t i = 0; i < o->steps; i++)
-    o->advantage[i] = (float)(((double)o->advantage[i] - mean) / (deviation + 1e-8));
+  const double mean = n > 0 ? sum / n : 0;
+  return (moments){mean, n > 0 ? fmax(square / n - mean * mean, 0) : 0};
 }
 
 int m4n_outcome_judge(m4n_outcome *o, const m4n_trajectories *pool, const m4n_judgement *j) {
@@ -64,7 +67,10 @@ int m4n_outcome_judge(m4n_outcome *o, const m4n_trajectories *pool, const m4n_ju
   }
   free(reward);
   free(done);
-  normalise(o, pool);
+  const moments m = moments_of(o->advantage, pool);
+  for (int64_t i = 0; i < o->steps; i++)
+    o->advantage[i] = (float)(((double)o->advantage[i] - m.mean) / (sqrt(m.variance) + 1e-8));
+  o->variance = moments_of(o->target, pool).variance;
   return M4N_OK;
 }
 
@@ -115,5 +121,6 @@ int m4n_outcome_load(m4n_outcome *o, const m4n_trajectories *pool, const char *p
   M4N_TRY(m4n_safetensors_open(&file, path));
   int status = read_parts(o, file, hash, path);
   m4n_safetensors_close(file);
+  if (!status) o->variance = moments_of(o->target, pool).variance;
   return status;
 }

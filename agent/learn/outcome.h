@@ -23,6 +23,7 @@ typedef struct m4n_outcome {
   float *value;     /* [steps + 1] V; the last is nobody's */
   float *advantage; /* [steps] mean 0, deviation 1 over those that count */
   float *target;    /* [steps] what V should have been */
+  double variance;  /* of the targets that count */
 } m4n_outcome;
 
 typedef struct m4n_judgement {

@@ -293,7 +293,10 @@ static void clipped_objective(m4n_policy_gradient *pg, bool acts) {
   answers *a = &pg->answers;
   const size_t levels = (size_t)pg->levels;
   const double left = 1 - (double)pg->step / (double)o->steps;
-  const m4n_ppo ppo = {.choices = pg->levels, .clip = o->clip, .entropy = o->entropy * left, .value = 1};
+  const m4n_ppo ppo = {.choices = pg->levels,
+                       .clip = o->clip,
+                       .entropy = o->entropy * left,
+                       .value = 1 / (pg->outcome.variance + 1e-8)};
   m4n_ppo_stats stats;
   for (int i = 0; i < d->n; i++) {
     m4n_real *out = d->out + (size_t)i * (levels + 1);
@@ -310,7 +313,7 @@ static void clipped_objective(m4n_policy_gradient *pg, bool acts) {
   }
   a->parts[POLICY] = acts ? (m4n_real)stats.policy : 0;
   a->parts[ENTROPY] = acts ? (m4n_real)(-ppo.entropy * stats.entropy) : 0;
-  a->parts[VALUE] = (m4n_real)stats.value_loss;
+  a->parts[VALUE] = (m4n_real)(ppo.value * stats.value_loss);
   a->parts[REFERENCE] = 0;
 }
 

@@ -1,14 +1,14 @@
 /* The objective of tuning: proximal policy optimisation of a model over windows of what it has just played itself, held
  * to somebody's answers (algorithms.md §7.4).
  *
- *     L = 1/n Σ_t [ −min(ρ_t·A_t, clip(ρ_t, 1−ε, 1+ε)·A_t) − η·H(π_t) + ½(V_t − R_t)² + β·KL(π_t ‖ label_t) ]
+ *     L = 1/n Σ_t [ −min(ρ_t·A_t, clip(ρ_t, 1−ε, 1+ε)·A_t) − η·H(π_t) + ½(V_t − R_t)²/σ² + β·KL(π_t ‖ label_t) ]
  *
  * ρ_t = π(a_t)/π_old(a_t): both under the same window, π_old with the weights that began the round (a decision was drawn
  * with all the past that a window holds, and most windows show less of it). The windows of an episode begin `stride` steps
  * apart; each decision is learned from once a pass, in the first window that holds it, where it has at least w − stride
- * steps before it (or all there are). n counts the decisions of a batch; η falls to 0; R and A are of outcome.h. V's
- * gradient ends at its head (agent/model/net.h), so ½ needs no weight. Where the labeller has only choices, the divergence is
- * the cross-entropy with them.
+ * steps before it (or all there are). n counts the decisions of a batch; η falls to 0; R and A are of outcome.h, and σ² is
+ * the variance of R in the round: a value part of ½ explains nothing. V's gradient ends at its head (agent/model/net.h), so
+ * that part needs no weight. Where the labeller has only choices, the divergence is the cross-entropy with them.
  *
  *     m4n_policy_gradient *pg;
  *     M4N_TRY(m4n_policy_gradient_open(&pg, &(m4n_policy_gradient_options){.net = net, .batch = 32, .stride = 10, …}));

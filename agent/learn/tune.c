@@ -27,7 +27,7 @@ m4n_tune_options m4n_tune_usual(void) {
                         .reference = {.weight = 0.1}};
   o.fit.steps = 640;
   o.fit.lr = 3e-5;
-  o.fit.fresh = 30;
+  o.fit.fresh = 100;
   return o;
 }
 
