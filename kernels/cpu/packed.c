@@ -93,8 +93,10 @@ static inline wholes multiply_pairs(shorts a, shorts b) {
 #endif
 }
 
-/* Four int8 in 32 bits become (k, k + 2) and (k + 1, k + 3); x comes in that order, as 16 bits. */
+/* Four int8 in 32 bits become (k, k + 2) and (k + 1, k + 3); x comes in that order, as 16 bits. Rows of sums are as far
+ * apart as rows of m4n_real. */
 static void block_int8(int32_t *c, rows_of_x x, const int8_t *w, int depth) {
+  enum { ROW = M4N_PANEL * sizeof(m4n_real) / sizeof *c };
   for (int j = 0; j < M4N_PANEL; j += WIDE * WHOLES) {
     wholes sum[BLOCK][WIDE] = {{{0}}};
     for (int k = 0; k < depth; k += 4) {
@@ -113,7 +115,7 @@ static void block_int8(int32_t *c, rows_of_x x, const int8_t *w, int depth) {
       }
     }
     for (int i = 0; i < BLOCK; i++)
-      for (int v = 0; v < WIDE; v++) memcpy(c + i * M4N_PANEL + j + v * WHOLES, &sum[i][v], sizeof sum[i][v]);
+      for (int v = 0; v < WIDE; v++) memcpy(c + i * ROW + j + v * WHOLES, &sum[i][v], sizeof sum[i][v]);
   }
 }
 
