@@ -17,7 +17,7 @@ static void scan_block(const scan *a, int index) {
   load_first(a->y + first * n->y_ld + c0, n->y_ld, n->T);
   block k;
   load_block(&k, a, c0, (group + 1) * a->width);
-  m4n_real h[N_MAX][W], decay[N_MAX][W], u[S][W], delta[S][W], gate[S][W], y[W];
+  LINES m4n_real h[N_MAX][W], decay[N_MAX][W], u[S][W], delta[S][W], gate[S][W], y[W];
   for (int i = 0; i < n->N; i++)
     if (a->resume)
       load(h[i], state + (size_t)i * n->C, k.width);
@@ -34,7 +34,7 @@ static void scan_block(const scan *a, int index) {
     for (int t = 0; t < steps; t++) step_sizes(delta[t], a, &k, row + t);
     for (int t = 0; a->z && t < steps; t++) gates(gate[t], a, &k, row + t);
     for (int t = 0; t < steps; t++) {
-      load_ahead(a->u + (row + t) * n->u_ld + k.c0, n->u_ld);
+      load_next(a, a->u + (row + t) * n->u_ld + k.c0, n->u_ld);
       load(u[t], a->u + (row + t) * n->u_ld + k.c0, k.width);
     }
     for (int t = 0; t < steps; t++) {
@@ -44,7 +44,7 @@ static void scan_block(const scan *a, int index) {
               a->c + (row + t) * n->c_ld + group * n->N, n->N);
       if (a->z) M4N_EACH
       for (int c = 0; c < W; c++) y[c] *= gate[t][c];
-      load_ahead(to, n->y_ld);
+      load_next(a, to, n->y_ld);
       store(to, y, k.width);
     }
   }

@@ -30,6 +30,7 @@ typedef struct scan {
       *part_c; /* backward: sums that tiles do not own, in scratch */
   const m4n_real *dy, *u, *dt, *A, *b, *c, *D, *z, *bias, *h_saved;
   const int32_t *slot;
+  int next;            /* rows to the segment that is next: S forward, −S backward */
   int resume;          /* h holds the state to start from */
   int width;           /* channels a group */
   int blocks, step;    /* forward: a group's blocks; how many make a tile */
@@ -37,9 +38,9 @@ typedef struct scan {
 } scan;
 
 /* A block reads one line of the cache in every row of an array, which no prefetcher foresees: lines are asked for a
- * segment ahead, those of the first one together. */
-static inline void load_ahead(const m4n_real *x, int ld) {
-  __builtin_prefetch(x + (ptrdiff_t)S * ld);
+ * segment before they are read, those of the first one together. */
+static inline void load_next(const scan *a, const m4n_real *x, int ld) {
+  __builtin_prefetch(x + (ptrdiff_t)a->next * ld);
 }
 static inline void load_first(const m4n_real *x, int ld, int rows) {
   for (int i = 0; i < rows && i < S; i++) __builtin_prefetch(x + (ptrdiff_t)i * ld);
@@ -58,12 +59,15 @@ static inline void store(m4n_real *x, const m4n_real lane[W], int width) {
     for (int c = 0; c < width; c++) x[c] = lane[c];
 }
 
+/* Arrays of lanes begin with a line of the cache: a load that spans two stores waits for both. */
+#define LINES __attribute__((aligned(64)))
+
 /* A block of channels with its parameters. */
 typedef struct block {
   int c0, width;
   m4n_real A[N_MAX][W]; /* times log₂e */
   m4n_real D[W], bias[W];
-} block;
+} LINES block;
 
 static const m4n_real log2_e = (m4n_real)1.44269504088896340736, ln_2 = (m4n_real)0.69314718055994530942;
 
@@ -82,7 +86,7 @@ static inline void load_block(block *k, const scan *a, int c0, int end) {
 /* Δ = softplus(dt + bias) */
 static inline void step_sizes(m4n_real delta[W], const scan *a, const block *k, size_t row) {
   const m4n_real *dt = a->dt + row * a->n.dt_ld + k->c0;
-  load_ahead(dt, a->n.dt_ld);
+  load_next(a, dt, a->n.dt_ld);
   load(delta, dt, k->width);
   M4N_EACH
   for (int c = 0; c < W; c++) delta[c] += k->bias[c];
@@ -93,7 +97,7 @@ static inline void step_sizes(m4n_real delta[W], const scan *a, const block *k, 
 /* silu(z) */
 static inline void gates(m4n_real gate[W], const scan *a, const block *k, size_t row) {
   const m4n_real *z = a->z + row * a->n.z_ld + k->c0;
-  load_ahead(z, a->n.z_ld);
+  load_next(a, z, a->n.z_ld);
   load(gate, z, k->width);
   M4N_EACH
   for (int c = 0; c < W; c++) gate[c] = m4n_silu(gate[c]);
@@ -128,7 +132,7 @@ static inline void advance(m4n_real (*after)[W], m4n_real (*before)[W], m4n_real
 
 /* What all ops begin with; the caller adds its arrays. */
 static inline scan scan_of(const m4n_scan *shape) {
-  scan a = {.n = *shape};
+  scan a = {.n = *shape, .next = S};
   m4n_scan *n = &a.n;
   const int states = n->G * n->N;
   n->u_ld = n->u_ld ? n->u_ld : n->C, n->dt_ld = n->dt_ld ? n->dt_ld : n->C;

@@ -9,56 +9,69 @@ enum { APART = 21 };
 typedef struct history {
   m4n_real h[(S + 1) * N_MAX + APART][W]; /* states before and after each step */
   m4n_real decay[S * N_MAX + APART][W];   /* exp(Δ A) */
-  m4n_real delta[S][W], slope[S][W], u[S][W], dy[S][W];
-} history;
+  m4n_real delta[S][W], slope[S][W], u[S][W], y[S][W], dy[S][W];
+} LINES history;
 
 /* What a block carries from segment to segment; eta is the gradient that flows into the state from later steps. */
 typedef struct carry {
   m4n_real eta[N_MAX + APART][W], dA[N_MAX][W], dD[W], dbias[W];
-} carry;
+} LINES carry;
 
-/* Gradients of B_t and C_t before they are summed over lanes. */
+/* Gradients of B_t and C_t before they are summed over lanes; a tile's first block begins them. */
 typedef struct shared {
   m4n_real b[N_MAX + APART][W], c[N_MAX][W];
-} shared;
+} LINES shared;
 
-static void recompute(history *p, const scan *a, const block *k, int batch, int group, int t0, int steps) {
+/* What does not depend on the state, for a segment: u, ō, Δ and its slope. */
+static void functions(history *p, const scan *a, const block *k, size_t first, int steps) {
   const m4n_scan *n = &a->n;
-  const m4n_real *from = a->h_saved + ((size_t)batch * a->segments + t0 / S) * n->N * n->C + k->c0;
-  for (int i = 0; i < n->N; i++) load(p->h[i], from + (size_t)i * n->C, k->width);
   for (int t = 0; t < steps; t++) {
-    const size_t row = (size_t)batch * n->T + t0 + t;
-    const m4n_real *b = a->b + row * n->b_ld + group * n->N, *c = a->c + row * n->c_ld + group * n->N;
-    m4n_real *u = p->u[t], *delta = p->delta[t], y[W], z[W], dz[W];
-    load_ahead(a->u + row * n->u_ld + k->c0, n->u_ld);
-    load_ahead(a->dt + row * n->dt_ld + k->c0, n->dt_ld);
-    load_ahead(a->dy + row * n->y_ld + k->c0, n->y_ld);
-    if (a->z) load_ahead(a->z + row * n->z_ld + k->c0, n->z_ld);
-    load(u, a->u + row * n->u_ld + k->c0, k->width);
-    load(p->dy[t], a->dy + row * n->y_ld + k->c0, k->width);
-    step_sizes(delta, a, k, row);
+    const size_t row = first + t;
+    const m4n_real *u = a->u + row * n->u_ld + k->c0, *dy = a->dy + row * n->y_ld + k->c0;
+    load_next(a, u, n->u_ld), load_next(a, dy, n->y_ld);
+    load(p->u[t], u, k->width), load(p->dy[t], dy, k->width);
+    step_sizes(p->delta[t], a, k, row);
     // softplus'(v) = σ(v): of v itself, since 1 − e^−Δ would lose the digits of a small Δ
     load(p->slope[t], a->dt + row * n->dt_ld + k->c0, k->width);
     M4N_EACH
     for (int i = 0; i < W; i++) p->slope[t][i] = n->softplus ? m4n_sigmoid(p->slope[t][i] + k->bias[i]) : 1;
+  }
+}
+
+static void recompute(history *p, const scan *a, const block *k, int batch, int group, int t0, int steps) {
+  const m4n_scan *n = &a->n;
+  const size_t first = (size_t)batch * n->T + t0, states = (size_t)n->N * n->C;
+  const m4n_real *from = a->h_saved + ((size_t)batch * a->segments + t0 / S) * states + k->c0;
+  for (int i = 0; i < n->N; i++) {
+    if (t0) __builtin_prefetch(from - states + (size_t)i * n->C);
+    load(p->h[i], from + (size_t)i * n->C, k->width);
+  }
+  functions(p, a, k, first, steps);
+  for (int t = 0; t < steps; t++) {
+    const size_t row = first + t;
     m4n_real(*decay)[W] = p->decay + t * n->N;
-    decays(decay, k, delta, n->N);
-    advance(p->h + (t + 1) * n->N, p->h + t * n->N, decay, y, k, delta, u, b, c, n->N);
-    if (!a->z) continue;
-    // Through the gate: z̄ = ō·y·silu'(z), ȳ = ō·silu(z)
-    load(z, a->z + row * n->z_ld + k->c0, k->width);
+    decays(decay, k, p->delta[t], n->N);
+    advance(p->h + (t + 1) * n->N, p->h + t * n->N, decay, p->y[t], k, p->delta[t], p->u[t],
+            a->b + row * n->b_ld + group * n->N, a->c + row * n->c_ld + group * n->N, n->N);
+  }
+  // Through the gate: z̄ = ō·y·silu'(z), ȳ = ō·silu(z)
+  for (int t = 0; a->z && t < steps; t++) {
+    const m4n_real *from_z = a->z + (first + t) * n->z_ld + k->c0;
+    m4n_real z[W], dz[W];
+    load_next(a, from_z, n->z_ld);
+    load(z, from_z, k->width);
     M4N_EACH
     for (int i = 0; i < W; i++) {
-      dz[i] = p->dy[t][i] * y[i] * m4n_silu_grad(z[i]);
+      dz[i] = p->dy[t][i] * p->y[t][i] * m4n_silu_grad(z[i]);
       p->dy[t][i] *= m4n_silu(z[i]);
     }
-    store(a->dz + row * n->z_ld + k->c0, dz, k->width);
+    store(a->dz + (first + t) * n->z_ld + k->c0, dz, k->width);
   }
 }
 
 /* κ = η + ȳ C;  C̄ += ȳ h_t;  B̄ += κ Δ u;  s = κ h_{t−1} α;  Ā += s Δ;  Δ̄ += s A + κ B u;  ū += κ Δ B;  η = κ α */
-static void step_back(carry *f, shared *to, history *p, const scan *a, const block *k, size_t row, int group,
-                      int t) {
+static void step_back(carry *f, shared *to, bool begins, history *p, const scan *a, const block *k,
+                      size_t row, int group, int t) {
   const m4n_scan *n = &a->n;
   const m4n_real *b = a->b + row * n->b_ld + group * n->N, *c = a->c + row * n->c_ld + group * n->N;
   const m4n_real *delta = p->delta[t], *u = p->u[t], *dy = p->dy[t];
@@ -78,9 +91,9 @@ static void step_back(carry *f, shared *to, history *p, const scan *a, const blo
       const m4n_vector kappa = m4n_vector_load(f->eta[j] + at) + out[v] * c[j];
       const m4n_vector into_past = kappa * m4n_vector_load(decay[j] + at);
       const m4n_vector s = into_past * m4n_vector_load(before[j] + at);
-      m4n_vector_store(to->c[j] + at,
-                       m4n_vector_load(to->c[j] + at) + out[v] * m4n_vector_load(after[j] + at));
-      m4n_vector_store(to->b[j] + at, m4n_vector_load(to->b[j] + at) + kappa * in[v]);
+      m4n_vector dc = out[v] * m4n_vector_load(after[j] + at), db = kappa * in[v];
+      if (!begins) dc += m4n_vector_load(to->c[j] + at), db += m4n_vector_load(to->b[j] + at);
+      m4n_vector_store(to->c[j] + at, dc), m4n_vector_store(to->b[j] + at, db);
       m4n_vector_store(f->dA[j] + at, m4n_vector_load(f->dA[j] + at) + s * step[v]);
       m4n_vector_store(f->eta[j] + at, into_past);
       by_A[v] += s * m4n_vector_load(k->A[j] + at);
@@ -159,8 +172,7 @@ static void scan_grad_tile(void *self, int index) {
     for (int i = 0; i < blocks; i++) recompute(&p[i], a, &k[i], batch, group, t0, steps);
     for (int t = steps - 1; t >= 0; t--) {
       const size_t row = (size_t)batch * n->T + t0 + t;
-      memset(sums.b, 0, (size_t)n->N * sizeof *sums.b), memset(sums.c, 0, (size_t)n->N * sizeof *sums.c);
-      for (int i = 0; i < blocks; i++) step_back(&f[i], &sums, &p[i], a, &k[i], row, group, t);
+      for (int i = 0; i < blocks; i++) step_back(&f[i], &sums, i == 0, &p[i], a, &k[i], row, group, t);
       sum_lanes(db + row * b_ld + at_group, sums.b, n->N);
       sum_lanes(dc + row * c_ld + at_group, sums.c, n->N);
     }
@@ -215,6 +227,7 @@ void M4N_CPU(scan_bwd)(m4n_stream *s, m4n_real *du, m4n_real *ddt, m4n_real *dA,
                        const m4n_real *b, const m4n_real *c, const m4n_real *D, const m4n_real *z,
                        const m4n_real *bias, const m4n_scan *shape) {
   scan a = scan_of(shape);
+  a.next = -S;
   const size_t channels = (size_t)shape->B * shape->C;
   a.du = du, a.ddt = ddt, a.dA = dA, a.db = db, a.dc = dc, a.dD = dD, a.dz = dz, a.dbias = dbias;
   a.dy = dy, a.h_saved = saved;
