@@ -40,6 +40,12 @@ static void load(m4n_real lane[STRIP], const m4n_real *x, int width) {
   for (int c = 0; c < STRIP; c++) lane[c] = c < width ? x[c] : 0;
 }
 
+/* A strip is a line or two of every row, which no prefetcher foresees. */
+static inline void fetch(const m4n_real *x, int ld) {
+  enum { ROWS_AHEAD = 16, LINE = 64 / sizeof(m4n_real) };
+  for (int c = 0; c < STRIP; c += LINE) __builtin_prefetch(x + (ptrdiff_t)ROWS_AHEAD * ld + c);
+}
+
 // c_t = b + Σ_j w_j x_{t−K+1+j}; `past` holds x_{t−K+1} … x_t, oldest first, from row `first` of a ring of TAPS.
 static inline void convolve(m4n_real sum[STRIP], const taps *t, m4n_real past[TAPS][STRIP], int K, int now) {
   M4N_EACH
@@ -66,9 +72,11 @@ static void conv_strip(const conv *a, int index) {
   }
   for (int i = 0; i < n->T; i++) {
     const size_t row = (size_t)batch * n->T + i;
-    load(past[i & (TAPS - 1)], a->x + row * n->x_ld + t.c0, t.width);
-    convolve(sum, &t, past, K, i);
+    const m4n_real *x = a->x + row * n->x_ld + t.c0;
     m4n_real *y = a->y + row * n->y_ld + t.c0;
+    fetch(x, n->x_ld), fetch(y, n->y_ld);
+    load(past[i & (TAPS - 1)], x, t.width);
+    convolve(sum, &t, past, K, i);
     M4N_EACH
     for (int c = 0; c < STRIP; c++) sum[c] = m4n_silu(sum[c]);
     if (t.width == STRIP)
@@ -90,10 +98,9 @@ static void conv_tile(void *self, int index) {
 
 /* c̄_t = ȳ_t silu'(c_t); b̄ = Σ c̄_t; w̄_j = Σ c̄_t x_{t−K+1+j}; x̄_t = Σ_j c̄_{t+K−1−j} w_j.
  * A tile is a strip with all its batches, so that w̄ and b̄ are its own. */
-static void conv_grad_tile(void *self, int strip) {
-  conv *a = self;
+static inline __attribute__((always_inline)) void conv_grad_strip(conv *a, int strip, const int K) {
   const m4n_conv *n = &a->shape;
-  const int K = n->K, T = n->T;
+  const int T = n->T;
   taps t;
   load_taps(&t, a, strip);
   m4n_real dw[TAPS][STRIP] = {{0}}, db[STRIP] = {0};
@@ -103,8 +110,10 @@ static void conv_grad_tile(void *self, int strip) {
       const size_t row = (size_t)batch * T + i;
       m4n_real *dc = late[i & (TAPS - 1)], sum[STRIP], dy[STRIP];
       if (i < T) {
-        load(past[i & (TAPS - 1)], a->x + row * n->x_ld + t.c0, t.width);
-        load(dy, a->dy + row * n->y_ld + t.c0, t.width);
+        const m4n_real *from_x = a->x + row * n->x_ld + t.c0, *from_dy = a->dy + row * n->y_ld + t.c0;
+        fetch(from_x, n->x_ld), fetch(from_dy, n->y_ld), fetch(a->dx + row * n->x_ld + t.c0, n->x_ld);
+        load(past[i & (TAPS - 1)], from_x, t.width);
+        load(dy, from_dy, t.width);
         convolve(sum, &t, past, K, i);
         M4N_EACH
         for (int c = 0; c < STRIP; c++) dc[c] = dy[c] * m4n_silu_grad(sum[c]), db[c] += dc[c];
@@ -134,6 +143,15 @@ static void conv_grad_tile(void *self, int strip) {
     a->db[t.c0 + c] += db[c];
     for (int k = 0; k < K; k++) a->dw[(size_t)(t.c0 + c) * K + k] += dw[k][c];
   }
+}
+
+/* With the usual number of taps known, their loops are unrolled. */
+static void conv_grad_tile(void *self, int strip) {
+  conv *a = self;
+  if (a->shape.K == 4)
+    conv_grad_strip(a, strip, 4);
+  else
+    conv_grad_strip(a, strip, a->shape.K);
 }
 
 static conv prepare(const m4n_conv *shape) {

@@ -223,7 +223,7 @@ typedef struct multiply {
   m4n_real *y;
   const m4n_real *bias;
   const char *x, *w;
-  size_t x_row; /* bytes */
+  size_t x_row;                               /* bytes */
   int y_ld, rows, add, step, groups, threads; /* groups: of `step` panels */
 } multiply;
 
