@@ -1,6 +1,5 @@
 #include "agent/training.h"
 
-#include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -192,30 +191,42 @@ static int remove_outputs(const m4n_training *t, const m4n_training_stage *s) {
   return M4N_OK;
 }
 
-// Another name for the same file. A link is never written through: outputs are replaced, not changed.
+static int copy_file(const char *from, const char *to) {
+  m4n_map map;
+  m4n_writer writer;
+  M4N_TRY(m4n_map_open(&map, from, SIZE_MAX));
+  int status = m4n_writer_open(&writer, to);
+  if (!status && map.size) fwrite(map.data, 1, map.size, writer.stream);
+  if (!status) status = m4n_writer_commit(&writer);
+  m4n_map_close(&map);
+  return status;
+}
+
+// Another name for the same file, or a copy where there can be none. A link is never written through: outputs are replaced,
+// not changed.
 static int take_file(const m4n_training *t, const char *from, const char *name) {
   char *theirs = m4n_path_join(from, name), *ours = m4n_path_join(t->folder.path, name);
   char *folder = ours ? m4n_path_dir(ours) : NULL;
   int status = theirs && folder ? m4n_mkdirs(folder) : m4n_fail(M4N_ENOMEM, "no memory for a path");
   if (!status) status = m4n_remove_tree(ours);
-  if (!status && link(theirs, ours))
-    status = m4n_fail_at(M4N_EIO, ours, 0, NULL, "cannot link %s: %s", theirs, strerror(errno));
+  if (!status && link(theirs, ours)) status = copy_file(theirs, ours);
   free(theirs);
   free(ours);
   free(folder);
   return status;
 }
 
-// A stage's outputs, and the table of how it was trained.
+// A stage's outputs; and the table of how it was trained, which is no output and may be written on: a copy.
 static int take_from(const m4n_training *t, const m4n_training_stage *s, const char *from) {
-  char table[64];
-  snprintf(table, sizeof table, "%s/train.csv", s->name);
   const char *output;
+  char table[64];
   for (int i = 0; (output = output_of(t, s, i)); i++) M4N_TRY(take_file(t, from, output));
-  char *path = m4n_path_join(from, table);
-  int status = path ? M4N_OK : m4n_fail(M4N_ENOMEM, "no memory for a path");
-  if (!status && m4n_exists(path)) status = take_file(t, from, table);
-  free(path);
+  snprintf(table, sizeof table, "%s/train.csv", s->name);
+  char *theirs = m4n_path_join(from, table), *ours = m4n_path_join(t->folder.path, table);
+  int status = theirs && ours ? M4N_OK : m4n_fail(M4N_ENOMEM, "no memory for a path");
+  if (!status && m4n_exists(theirs)) status = copy_file(theirs, ours);
+  free(theirs);
+  free(ours);
   return status;
 }
 
