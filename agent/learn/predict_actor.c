@@ -67,6 +67,11 @@ static int open(actor *a, const char *path, const m4n_predictor_options *o) {
   if (!status) status = m4n_features_match(&a->features, about, path);
   free(about);
   M4N_TRY(status);
+  if (shape.inputs != a->features.n || shape.choices != a->features.levels)
+    return m4n_fail_at(
+        M4N_EUNSUPPORTED, path, 0, NULL,
+        "the expert has %d inputs and %d choices, and %d features and %d levels are known of this simulator",
+        shape.inputs, shape.choices, a->features.n, a->features.levels);
   a->base = (m4n_predictor){.choices = shape.choices, .begin = begin, .predict = predict, .close = close};
   snprintf(a->base.about, sizeof a->base.about, "%s", "a small network trained by PPO in the simulator");
   a->stream = o->stream;

@@ -3,7 +3,9 @@
 #include <cstdlib>
 #include <memory>
 
+#include "agent/learn/features.h"
 #include "agent/learn/model_policy.h"
+#include "agent/model/actor.h"
 #include "tests/agent/learn/abr_world.h"
 #include "tests/support/alloc.h"
 
@@ -259,6 +261,37 @@ TEST(ModelPolicy, RefusesWhatDoesNotFit) {
   refused(path + ":strm", spec, M4N_EARG, "'strm' is no setting");
   refused(path + ":target=0", spec, M4N_EARG, "target=0.01");
   refused(path + ":", spec, M4N_EARG, "no setting");
+}
+
+// Files whose sizes are not those of the features: of an older build, or made by somebody.
+TEST(ModelPolicy, AnExpertOfOtherSizesIsRefused) {
+  m4n_spec spec = make_spec();
+  const double four = 4;
+  m4n_spec_add_constant(&spec, M4N_ABR_CHUNK_SECONDS, 1, &four);
+  m4n_features f;
+  m4n_backend *backend;
+  m4n_stream *stream;
+  ASSERT_EQ(m4n_features_open(&f, &spec), M4N_OK) << m4n_error_message();
+  ASSERT_EQ(m4n_backend_open(&backend, "cpu", nullptr), M4N_OK);
+  ASSERT_EQ(m4n_stream_open(&stream, backend), M4N_OK);
+  const std::string path = m4n_temp_dir() + "/expert.safetensors";
+  char *about = m4n_features_text(&f);
+  for (const m4n_actor_shape &shape :
+       {m4n_actor_shape{f.n, 8, 1, f.levels}, m4n_actor_shape{f.n - 12, 8, 1, f.levels},
+        m4n_actor_shape{1, 8, 1, f.levels}, m4n_actor_shape{f.n, 8, 1, f.levels + 1}}) {
+    m4n_actor *actor;
+    ASSERT_EQ(m4n_actor_open(&actor, stream, &shape, 1, false), M4N_OK);
+    EXPECT_EQ(m4n_params_start(actor->params, M4N_ALL_SETS, 1), M4N_OK);
+    EXPECT_EQ(m4n_actor_save(actor, path.c_str(), nullptr, about), M4N_OK) << m4n_error_message();
+    m4n_actor_close(actor);
+    if (shape.inputs == f.n && shape.choices == f.levels)
+      EXPECT_EQ(Model(path, spec).status, M4N_OK) << m4n_error_message();
+    else
+      refused(path, spec, M4N_EUNSUPPORTED, "features");
+  }
+  free(about);
+  m4n_stream_close(stream);
+  m4n_backend_close(backend);
 }
 
 TEST(ModelPolicy, AFileMayHaveColonsInItsName) {
