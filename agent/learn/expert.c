@@ -12,6 +12,8 @@
 m4n_expert_options m4n_expert_defaults(void) {
   return (m4n_expert_options){.seed = 1,
                               .steps = 50000000,
+                              .guide = "robust-mpc",
+                              .guide_steps = 2000000,
                               .lanes = 1024,
                               .horizon = 47,
                               .width = 128,
@@ -20,13 +22,13 @@ m4n_expert_options m4n_expert_defaults(void) {
                               .epochs = 3,
                               .lr = 5e-4,
                               .lr_end = 5e-5,
-                              .entropy = 0.08,
+                              .entropy = 0.01,
                               .entropy_end = 0.0005,
                               .gamma = 0.99,
                               .lambda = 0.95,
                               .clip = 0.2,
                               .reward_scale = 0.2,
-                              .reward_floor = -20,
+                              .reward_knee = -10,
                               .average = 0.999,
                               .save_every = 50};
 }
@@ -37,6 +39,7 @@ static int check(const m4n_expert_options *o) {
     double value, low, high;
   } range[] = {{"steps", (double)o->steps, 1, 1e13},
                {"lanes", o->lanes, 1, M4N_MAX_LANES},
+               {"guide_steps", (double)o->guide_steps, 0, 1e13},
                {"horizon", o->horizon, 1, 65536},
                {"batch", o->batch, 1, 1 << 20},
                {"epochs", o->epochs, 1, 100},
@@ -48,6 +51,7 @@ static int check(const m4n_expert_options *o) {
                {"lambda", o->lambda, 0, 1},
                {"clip", o->clip, 1e-3, 10},
                {"reward_scale", o->reward_scale, 1e-9, 1e9},
+               {"reward_knee", o->reward_knee, -1e9, -1e-9},
                {"average", o->average, 0, 0.999999},
                {"save_every", o->save_every, 1, 1e9}};
   for (size_t i = 0; i < sizeof range / sizeof *range; i++)
@@ -76,17 +80,30 @@ static int open_lane(m4n_expert *e, expert_lane *l) {
   const size_t room = (size_t)e->room;
   l->x = take(e, room * (size_t)e->features.n, sizeof *l->x);
   l->action = take(e, room, sizeof *l->action);
+  l->guide = take(e, room, sizeof *l->guide);
   l->done = take(e, room, 1);
   float **const part[] = {&l->logp, &l->value, &l->reward, &l->advantage, &l->target};
   for (size_t i = 0; i < sizeof part / sizeof *part; i++)
     if (!(*part[i] = take(e, room, sizeof(float)))) return M4N_ENOMEM;
-  return l->x && l->action && l->done ? M4N_OK : M4N_ENOMEM;
+  return l->x && l->action && l->guide && l->done ? M4N_OK : M4N_ENOMEM;
+}
+
+static int open_guide(m4n_expert *e, const m4n_spec *spec) {
+  const m4n_policy_setup setup = {.spec = spec, .slots = e->o.lanes, .seed = e->o.seed};
+  M4N_TRY(m4n_policy_open(&e->guide, e->o.guide, &setup));
+  if (e->guide.kind->wants_advice)
+    return m4n_fail(M4N_EUNSUPPORTED,
+                    "expert.guide: '%s' needs the simulator's advice, which an expert is not given",
+                    e->o.guide);
+  e->guide_action = take(e, spec->act_size, 1);
+  return e->guide_action ? M4N_OK : M4N_ENOMEM;
 }
 
 // All memory of the training, once the simulator has said what it is.
 static int prepare(m4n_expert *e, const m4n_spec *spec) {
   const m4n_expert_options *o = &e->o;
   M4N_TRY(m4n_features_open(&e->features, spec));
+  if (o->guide) M4N_TRY(open_guide(e, spec));
   const size_t rows = (size_t)(o->batch > o->lanes ? o->batch : o->lanes), inputs = (size_t)e->features.n;
   const size_t outputs = (size_t)e->features.levels + 1;
   const m4n_actor_shape shape = {e->features.n, o->width, o->layers, e->features.levels};
@@ -109,10 +126,12 @@ static int prepare(m4n_expert *e, const m4n_spec *spec) {
   e->d_out = take(e, rows * outputs, sizeof *e->d_out);
   e->order = take(e, (size_t)o->lanes * (size_t)e->room, sizeof *e->order);
   e->action = take(e, (size_t)o->batch, sizeof *e->action);
+  e->guided = take(e, (size_t)o->batch, sizeof *e->guided);
   e->logp = take(e, (size_t)o->batch, sizeof *e->logp);
   e->advantage = take(e, (size_t)o->batch, sizeof *e->advantage);
   e->target = take(e, (size_t)o->batch, sizeof *e->target);
-  if (!e->x || !e->out || !e->d_out || !e->order || !e->action || !e->logp || !e->advantage || !e->target)
+  if (!e->x || !e->out || !e->d_out || !e->order || !e->action || !e->guided || !e->logp || !e->advantage ||
+      !e->target)
     return M4N_ENOMEM;
   if (!o->work) return M4N_OK;
   M4N_TRY(m4n_mkdirs(o->work));
@@ -136,6 +155,9 @@ static int order_episode(m4n_expert *e, m4n_server *server, int slot) {
                            .copy_of = -1};
   l->idle = false;
   l->rng = m4n_rng_make(e->o.seed, (uint64_t)order.episode, M4N_RNG_ACTION);
+  if (e->guide.kind)
+    e->guide.kind->begin(e->guide.self,
+                         &(m4n_start){.slot = slot, .episode = order.episode, .seed = e->o.seed}, 1);
   return m4n_server_reset(server, l->session, &order);
 }
 
@@ -177,12 +199,25 @@ static void finish(m4n_expert *e, expert_lane *l, double reward, uint32_t flags,
   l->waiting = false;
   if (flags & M4N_LOST) return; // its outcome is nobody's
   e->reward_sum += reward;
-  double r = o->reward_scale * fmax(reward, o->reward_floor);
+  double r = o->reward_scale * m4n_bent_reward(reward, o->reward_knee);
   if (flags & M4N_TRUNCATED) r += o->gamma * value; // cut off from outside: the value does not end
   l->reward[l->count] = (float)r;
   l->done[l->count] = (flags & M4N_ENDED) != 0;
   l->count++;
   e->collected++;
+}
+
+static bool guided(const m4n_expert *e) {
+  return e->guide.kind && e->done_steps < e->o.guide_steps;
+}
+
+// What the guide would do here. The network acts itself, so that it learns what to do where it gets to.
+static int32_t ask_guide(m4n_expert *e, int32_t slot, const m4n_spec *spec, const uint8_t *row) {
+  const m4n_batch batch = {.n = 1, .slot = &slot, .obs = row};
+  int32_t choice;
+  e->guide.kind->decide(e->guide.self, &batch, &(m4n_decisions){.action = e->guide_action});
+  memcpy(&choice, e->guide_action + spec->act[0].offset, sizeof choice);
+  return choice;
 }
 
 // Draws an action from the policy and remembers it until its outcome is known.
@@ -234,6 +269,9 @@ static int decide(void *self, m4n_server *server, const m4n_rows *rows, m4n_repl
         M4N_TRY(order_episode(e, server, rows->slot[r]));
       continue;
     }
+    if (guided(e))
+      l->guide[l->count] =
+          ask_guide(e, rows->slot[r], rows->spec, rows->obs + (size_t)r * rows->spec->obs_size);
     int32_t choice = act(e, l, e->x + (size_t)r * inputs, out);
     memcpy(replies->action + (size_t)r * rows->spec->act_size + rows->spec->act[0].offset, &choice,
            sizeof choice);
@@ -266,23 +304,25 @@ static double fall(double from, double to, double share) {
   return from * pow(to / from, share);
 }
 
-// Advantages of all lanes, brought to mean 0 and deviation 1, and the list of all transitions. Returns their number.
+// Advantages of all lanes and the list of all transitions. Returns their number.
 static int64_t gather(m4n_expert *e) {
   int64_t n = 0;
-  double sum = 0, square = 0;
+  double sum = 0, size = 0;
   for (int i = 0; i < e->o.lanes; i++) {
     expert_lane *l = &e->lane[i];
     if (!l->waiting) l->value[l->count] = 0; // behind an end
     m4n_gae(l->advantage, l->target, l->reward, l->value, l->done, l->count, e->o.gamma, e->o.lambda);
     for (int t = 0; t < l->count; t++) {
       e->order[n++] = (struct expert_place){i, t};
-      sum += l->advantage[t], square += (double)l->advantage[t] * l->advantage[t];
+      sum += l->advantage[t];
     }
   }
-  double mean = sum / (double)n, deviation = sqrt(fmax(square / (double)n - mean * mean, 0)) + 1e-8;
+  const double mean = sum / (double)n;
+  for (int i = 0; i < e->o.lanes; i++)
+    for (int t = 0; t < e->lane[i].count; t++) size += fabs(e->lane[i].advantage[t] - mean) / (double)n;
   for (int i = 0; i < e->o.lanes; i++)
     for (int t = 0; t < e->lane[i].count; t++)
-      e->lane[i].advantage[t] = (float)((e->lane[i].advantage[t] - mean) / deviation);
+      e->lane[i].advantage[t] = m4n_advantage(e->lane[i].advantage[t], mean, size);
   return n;
 }
 
@@ -302,11 +342,14 @@ static int learn(m4n_expert *e, const struct expert_place *order, int rows, cons
     const expert_lane *l = &e->lane[order[k].lane];
     const size_t t = (size_t)order[k].at;
     memcpy(e->x + (size_t)k * inputs, l->x + t * inputs, inputs * sizeof *e->x);
-    e->action[k] = l->action[t], e->logp[k] = l->logp[t];
+    e->action[k] = l->action[t], e->guided[k] = l->guide[t], e->logp[k] = l->logp[t];
     e->advantage[k] = l->advantage[t], e->target[k] = l->target[t];
   }
   M4N_TRY(run(e, rows, true));
-  m4n_ppo_gradient(e->d_out, stats, e->out, e->action, e->logp, e->advantage, e->target, rows, ppo);
+  if (guided(e))
+    m4n_guided_gradient(e->d_out, e->out, e->guided, e->target, rows, ppo);
+  else
+    m4n_ppo_gradient(e->d_out, stats, e->out, e->action, e->logp, e->advantage, e->target, rows, ppo);
   m4n_params *params = e->actor->params;
   m4n_copy_in(e->stream, e->actor->d_out, e->d_out, (size_t)rows * outputs * sizeof *e->d_out);
   m4n_zero(e->stream, params->g, (size_t)params->n * sizeof *params->g);
@@ -319,7 +362,11 @@ static int learn(m4n_expert *e, const struct expert_place *order, int rows, cons
 static int update(m4n_expert *e) {
   const m4n_expert_options *o = &e->o;
   const double share = (double)e->done_steps / (double)o->steps, lr = fall(o->lr, o->lr_end, fmin(share, 1));
-  const m4n_ppo ppo = {e->features.levels, o->clip, fall(o->entropy, o->entropy_end, fmin(share, 1)), 0.5};
+  const m4n_ppo ppo = {.choices = e->features.levels,
+                       .clip = o->clip,
+                       .entropy = fall(o->entropy, o->entropy_end, fmin(share, 1)),
+                       .value = 0.1,
+                       .width = 4};
   const int64_t n = gather(e);
   const int batch = (int)(n < o->batch ? n : o->batch);
   m4n_rng rng = m4n_rng_make(o->seed, (uint64_t)e->updates, M4N_RNG_DATA);
@@ -347,7 +394,8 @@ static int update(m4n_expert *e) {
     const size_t t = (size_t)l->count, inputs = (size_t)e->features.n;
     if (l->waiting) {
       memmove(l->x, l->x + t * inputs, inputs * sizeof *l->x);
-      l->action[0] = l->action[t], l->logp[0] = l->logp[t], l->value[0] = l->value[t];
+      l->action[0] = l->action[t], l->guide[0] = l->guide[t], l->logp[0] = l->logp[t],
+      l->value[0] = l->value[t];
     }
     l->count = 0;
   }
@@ -369,6 +417,7 @@ int m4n_expert_close(m4n_expert *e, int status) {
   if (e->log && fclose(e->log) && !written)
     written = m4n_fail_at(M4N_EIO, e->o.work, 0, "train.csv", "cannot be written");
   if (e->average) m4n_free(m4n_stream_backend(e->stream), e->average);
+  m4n_policy_close(&e->guide);
   m4n_optimiser_close(e->optimiser);
   m4n_actor_close(e->actor);
   m4n_arena_close(&e->memory);

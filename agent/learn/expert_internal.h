@@ -3,6 +3,7 @@
 #define M4N_LEARN_EXPERT_INTERNAL_H
 
 #include "agent/learn/expert.h"
+#include "agent/policy.h"
 #include "agent/model/actor.h"
 #include "agent/model/optimiser.h"
 #include "kernels/base/arena.h"
@@ -20,6 +21,7 @@ typedef struct expert_lane {
   m4n_rng rng; /* of this episode's actions */
   m4n_real *x; /* [room][features] */
   int32_t *action;
+  int32_t *guide; /* what the guide would have done */
   float *logp, *value, *reward, *advantage, *target;
   uint8_t *done;
 } expert_lane;
@@ -29,7 +31,9 @@ struct m4n_expert {
   m4n_stream *stream;
   m4n_arena memory;
   m4n_features features;
-  m4n_actor *actor; /* opened with the first simulator, when its spec is known */
+  m4n_policy guide;      /* zeroed where there is none */
+  uint8_t *guide_action; /* [spec act_size] */
+  m4n_actor *actor;      /* opened with the first simulator, when its spec is known */
   m4n_optimiser *optimiser;
   m4n_real *average; /* [params->n], on the backend */
   expert_lane *lane; /* [lanes] */
@@ -42,6 +46,7 @@ struct m4n_expert {
     int32_t lane, at;
   } * order;       /* of the minibatches: where a transition lies */
   int32_t *action; /* of a minibatch */
+  int32_t *guided; /* likewise, while a guide is imitated */
   float *logp, *advantage, *target;
   FILE *log;
   m4n_error failure; /* why no simulator can be learned from */

@@ -26,14 +26,14 @@ static int path_of_saving(char path[PATH], const m4n_expert *e, const char *kind
 // All options that the numbers depend on: a run goes on only under the same.
 static void describe(const m4n_expert *e, char *text, size_t size) {
   const m4n_expert_options *o = &e->o;
-  snprintf(
-      text, size,
-      "seed %" PRIu64 " steps %" PRId64
-      " lanes %d horizon %d width %d layers %d batch %d epochs %d lr %.17g %.17g entropy %.17g "
-      "%.17g gamma %.17g lambda %.17g clip %.17g reward %.17g %.17g average %.17g save_every %d features %d",
-      o->seed, o->steps, o->lanes, o->horizon, o->width, o->layers, o->batch, o->epochs, o->lr, o->lr_end,
-      o->entropy, o->entropy_end, o->gamma, o->lambda, o->clip, o->reward_scale, o->reward_floor, o->average,
-      o->save_every, e->features.n);
+  snprintf(text, size,
+           "seed %" PRIu64 " steps %" PRId64 " guide %s %" PRId64
+           " lanes %d horizon %d width %d layers %d batch %d epochs %d lr %.17g %.17g entropy %.17g "
+           "%.17g gamma %.17g lambda %.17g clip %.17g reward %.17g %.17g average %.17g "
+           "save_every %d features %d",
+           o->seed, o->steps, o->guide ? o->guide : "none", o->guide_steps, o->lanes, o->horizon, o->width,
+           o->layers, o->batch, o->epochs, o->lr, o->lr_end, o->entropy, o->entropy_end, o->gamma, o->lambda,
+           o->clip, o->reward_scale, o->reward_knee, o->average, o->save_every, e->features.n);
 }
 
 static int write_state(const m4n_expert *e) {

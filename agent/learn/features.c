@@ -4,6 +4,7 @@
 #include <math.h>
 #include <string.h>
 
+#include "agent/rules/estimate.h"
 #include "kernels/base/status.h"
 
 // A float64 field of that shape; dimensions of `count` 0 are any.
@@ -48,7 +49,7 @@ int m4n_features_open(m4n_features *f, const m4n_spec *spec) {
   f->top_mbps = ladder[levels - 1] / 1000;
   f->throughput = throughput->offset, f->download = download->offset, f->buffer = buffer->offset;
   f->last_level = last->offset, f->chunks_left = left->offset, f->next_sizes = sizes->offset;
-  f->n = 2 * f->history + 2 + f->levels + f->lookahead * f->levels;
+  f->n = 2 * f->history + 2 + f->levels + f->lookahead * f->levels + 2 * f->levels;
   return M4N_OK;
 }
 
@@ -65,6 +66,15 @@ void m4n_features_fill(const m4n_features *f, m4n_real *x, const uint8_t *row) {
   for (int i = 0; i < f->levels; i++) *x++ = i == last;
   double top = f->top_mbps * f->chunk_s * 1e6 / 8;
   for (int i = 0; i < f->lookahead * f->levels; i++) *x++ = (m4n_real)(2 * sizes[i] / top);
+  // How long the next chunk, and the mean one of those ahead, would take if the rate stayed: a ratio, so that what is learned at
+  // one rate holds at another.
+  double rate = m4n_harmonic_mean(throughput, f->history) * 1e6;
+  for (int l = 0; l < f->levels; l++) {
+    double ahead = 0;
+    for (int k = 0; k < f->lookahead; k++) ahead += sizes[k * f->levels + l] / f->lookahead;
+    *x++ = (m4n_real)(rate > 0 ? log1p(4 * sizes[l] / rate / f->chunk_s) - 0.8 : 0);
+    *x++ = (m4n_real)(rate > 0 ? log1p(4 * ahead / rate / f->chunk_s) - 0.8 : 0);
+  }
 }
 
 char *m4n_features_text(const m4n_features *f) {

@@ -296,7 +296,8 @@ static void clipped_objective(m4n_policy_gradient *pg, bool acts) {
   const m4n_ppo ppo = {.choices = pg->levels,
                        .clip = o->clip,
                        .entropy = o->entropy * left,
-                       .value = 1 / (pg->outcome.variance + 1e-8)};
+                       .value = 1 / (pg->outcome.variance + 1e-8),
+                       .width = INFINITY};
   m4n_ppo_stats stats;
   for (int i = 0; i < d->n; i++) {
     m4n_real *out = d->out + (size_t)i * (levels + 1);

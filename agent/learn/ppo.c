@@ -16,6 +16,18 @@ void m4n_gae(float *advantage, float *target, const float *reward, const float *
   }
 }
 
+double m4n_bent_reward(double reward, double knee) {
+  return reward < knee ? knee * (1 + log(reward / knee)) : reward;
+}
+
+static double bounded(double x, double most) {
+  return fmin(fmax(x, -most), most);
+}
+
+float m4n_advantage(double advantage, double mean, double size) {
+  return (float)bounded((advantage - mean) / (size + 1e-8), M4N_ADVANTAGE_MAX);
+}
+
 double m4n_policy_logp(double *p, const m4n_real *logits, int choices, int action) {
   double most = logits[0], sum = 0;
   for (int a = 1; a < choices; a++) most = fmax(most, logits[a]);
@@ -45,11 +57,25 @@ void m4n_ppo_gradient(m4n_real *d, m4n_ppo_stats *stats, const m4n_real *out, co
       dz[a] = (m4n_real)((pull * dlogp - ppo->entropy * dentropy) / n);
     }
     double error = z[K] - target[i];
-    dz[K] = (m4n_real)(ppo->value * error / n);
+    dz[K] = (m4n_real)(ppo->value * bounded(error, ppo->width) / n);
     stats->policy -= fmin(ratio * A, fmin(fmax(ratio, 1 - ppo->clip), 1 + ppo->clip) * A) / n;
     stats->entropy += entropy / n;
     stats->kl += (old_logp[i] - logp) / n;
     stats->clipped += (double)flat / n;
-    stats->value_loss += 0.5 * error * error / n;
+    stats->value_loss +=
+        (fabs(error) < ppo->width ? 0.5 * error * error : ppo->width * (fabs(error) - 0.5 * ppo->width)) / n;
+  }
+}
+
+void m4n_guided_gradient(m4n_real *d, const m4n_real *out, const int32_t *guide, const float *target, int n,
+                         const m4n_ppo *ppo) {
+  const int K = ppo->choices;
+  double p[MAX_CHOICES];
+  for (int i = 0; i < n; i++) {
+    const m4n_real *z = out + (size_t)i * (size_t)(K + 1);
+    m4n_real *dz = d + (size_t)i * (size_t)(K + 1);
+    m4n_policy_logp(p, z, K, guide[i]);
+    for (int a = 0; a < K; a++) dz[a] = (m4n_real)((p[a] - (a == guide[i])) / n);
+    dz[K] = (m4n_real)(ppo->value * bounded(z[K] - target[i], ppo->width) / n);
   }
 }

@@ -20,11 +20,20 @@ extern "C" {
 void m4n_gae(float *advantage, float *target, const float *reward, const float *value, const uint8_t *done,
              int T, double gamma, double lambda);
 
+/* Below the knee k < 0 a reward counts k·(1 + ln(r/k)): disasters must not drown all else, and yet the worse one must be worse. */
+double m4n_bent_reward(double reward, double knee);
+
+/* Advantages are brought to mean 0 and mean size 1, and none counts more than this: (A − mean) / mean |A − mean|, bounded. Not to deviation
+ * 1: that is made by the few stalls, and leaves so little of the differences between levels that an entropy bonus drowns them. */
+#define M4N_ADVANTAGE_MAX 30.0
+float m4n_advantage(double advantage, double mean, double size);
+
 typedef struct m4n_ppo {
   int choices;
   double clip;    /* 0.2 */
   double entropy; /* weight of the entropy bonus */
   double value;   /* weight of the value loss */
+  double width;   /* w of its h: INFINITY where value and policy share no layers */
 } m4n_ppo;
 
 /* Means over the rows of a call. */
@@ -34,10 +43,16 @@ typedef struct m4n_ppo_stats {
 } m4n_ppo_stats;
 
 /* out[n][choices + 1] are logits and value; d[n][choices + 1] receives the gradient of
- *     mean( −min(ρ·A, clip(ρ, 1−ε, 1+ε)·A) − entropy·H(π) + value·½(V − target)² ),   ρ = π(a)/π_old(a). */
+ *     mean( −min(ρ·A, clip(ρ, 1−ε, 1+ε)·A) − entropy·H(π) + value·h(V − target) ),
+ *     ρ = π(a)/π_old(a),
+ *     h(e) = ½e² for |e| < w, else w·(|e| − ½w): a stall must not rule what the layers learn. */
 void m4n_ppo_gradient(m4n_real *d, m4n_ppo_stats *stats, const m4n_real *out, const int32_t *action,
                       const float *old_logp, const float *advantage, const float *target, int n,
                       const m4n_ppo *ppo);
+
+/* Imitation with the same outputs: d receives the gradient of mean( −ln π(guide) + value·h(V − target) ). */
+void m4n_guided_gradient(m4n_real *d, const m4n_real *out, const int32_t *guide, const float *target, int n,
+                         const m4n_ppo *ppo);
 
 /* p[choices] = softmax(logits); returns ln p[action]. */
 double m4n_policy_logp(double *p, const m4n_real *logits, int choices, int action);

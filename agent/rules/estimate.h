@@ -13,8 +13,8 @@ enum {
   M4N_ESTIMATE_WINDOW = 5
 }; /* throughputs in the mean and errors in the maximum (Yin et al., SIGCOMM 2015) */
 
-/* Harmonic mean n / Σ 1/x of the last up to five throughputs there are; 0 where there is none. */
-double m4n_harmonic_mean(const double throughput[M4N_ABR_HISTORY]);
+/* Harmonic mean k / Σ 1/x of the last up to five of n throughputs, those that are there (above 0); 0 where none is. */
+double m4n_harmonic_mean(const double *throughput, int n);
 
 /* RobustMPC's estimate: the harmonic mean h over 1 + the largest of the last five relative errors, an error being
  * |h of the decision before - x| / x with x the newest throughput. `first_error` is the error of a decision that

@@ -48,7 +48,7 @@ static int level(const m4n_abr_constants *c, const void *plan, void *memory, con
   festive *f = memory;
   int current = view->last_level;
   int switches = recent_switches(f, current);
-  double kbps = 8000 * m4n_harmonic_mean(view->throughput);
+  double kbps = 8000 * m4n_harmonic_mean(view->throughput, M4N_ABR_HISTORY);
   if (!(kbps > 0)) return 0; // nothing was ever fetched
   int target = 0;
   for (int l = 1; l < c->levels; l++)

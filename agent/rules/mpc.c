@@ -9,7 +9,7 @@
 static int level(const m4n_abr_constants *constants, const void *plan, void *memory,
                  const m4n_abr_view *view) {
   (void)constants, (void)memory;
-  double rate = m4n_harmonic_mean(view->throughput);
+  double rate = m4n_harmonic_mean(view->throughput, M4N_ABR_HISTORY);
   if (!(rate > 0)) return 0; // nothing was ever fetched
   m4n_mpc_problem problem = m4n_mpc_problem_make(plan, view, rate);
   return m4n_mpc_search(&problem);

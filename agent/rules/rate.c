@@ -6,7 +6,7 @@
 
 static int level(const m4n_abr_constants *c, const void *plan, void *memory, const m4n_abr_view *view) {
   (void)plan, (void)memory;
-  double mbps = 8 * m4n_harmonic_mean(view->throughput);
+  double mbps = 8 * m4n_harmonic_mean(view->throughput, M4N_ABR_HISTORY);
   int best = 0;
   for (int l = 1; l < c->levels; l++)
     if (c->ladder[l] / 1000 <= mbps) best = l;

@@ -135,7 +135,7 @@ static void swiglu_grad_tile(void *self, int index) {
 void M4N_CPU(swiglu_fwd)(m4n_stream *s, m4n_real *m, const m4n_real *a, const m4n_real *b, int rows, int C,
                          int ab_ld) {
   swiglu w = {
-      .m = m, .a = a, .b = b, .rows = rows, .C = C, .ld = ab_ld ? ab_ld : C, .step = m4n_tile_rows(4 * C)};
+      .m = m, .a = a, .b = b, .rows = rows, .C = C, .ld = ab_ld ? ab_ld : C, .step = m4n_tile_rows(C)};
   m4n_cpu_run(s, m4n_ceil_div(rows, w.step), swiglu_tile, &w);
 }
 void M4N_CPU(swiglu_bwd)(m4n_stream *s, m4n_real *da, m4n_real *db, const m4n_real *dm, const m4n_real *a,

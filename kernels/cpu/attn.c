@@ -93,11 +93,10 @@ static void scores(m4n_real *s, const attention *a, const pair *p, const m4n_rea
     // The query of lane i lies i − before behind the key, and sees it if that is from 0 to window − 1.
     const int before = p->key + j - p->first, from = n->causal ? before : 0;
     const int to = n->window && before + n->window < lanes ? before + n->window : lanes;
-    m4n_real *row = s + j * lanes;
     M4N_EACH
     for (int i = 0; i < lanes; i++) {
-      const m4n_real score = row[i];
-      row[i] = (i >= from) & (i < to) ? score : -INFINITY;
+      const int sees = (i >= from) & (i < to);
+      s[j * lanes + i] = sees ? s[j * lanes + i] : -INFINITY;
     }
   }
 }

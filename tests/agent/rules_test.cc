@@ -57,13 +57,13 @@ TEST(Bba, UsesAnyLadder) {
 
 TEST(HarmonicMean, IsOfTheLastFive) {
   const double one[8] = {0, 0, 0, 0, 0, 0, 0, 0.25};
-  EXPECT_EQ(0.25, m4n_harmonic_mean(one));
+  EXPECT_EQ(0.25, m4n_harmonic_mean(one, M4N_ABR_HISTORY));
   const double two[8] = {0, 0, 0, 0, 0, 0, 0.5, 0.25}; // 2 / (2 + 4)
-  EXPECT_DOUBLE_EQ(1.0 / 3, m4n_harmonic_mean(two));
+  EXPECT_DOUBLE_EQ(1.0 / 3, m4n_harmonic_mean(two, M4N_ABR_HISTORY));
   const double eight[8] = {9, 9, 9, 1, 1, 0.5, 0.5, 0.25}; // 5 / (1 + 1 + 2 + 2 + 4)
-  EXPECT_DOUBLE_EQ(0.5, m4n_harmonic_mean(eight));
+  EXPECT_DOUBLE_EQ(0.5, m4n_harmonic_mean(eight, M4N_ABR_HISTORY));
   const double none[8] = {};
-  EXPECT_EQ(0, m4n_harmonic_mean(none));
+  EXPECT_EQ(0, m4n_harmonic_mean(none, M4N_ABR_HISTORY));
 }
 
 TEST(Rate, TakesTheHighestLevelTheMeanCarries) {

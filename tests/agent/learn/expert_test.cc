@@ -137,6 +137,7 @@ double greedy(const World &w, const std::string &path) {
 m4n_expert_options quick(const std::string &checkpoint) {
   m4n_expert_options o = m4n_expert_defaults();
   o.checkpoint = checkpoint.c_str();
+  o.guide_steps = 20000;
   o.lanes = 64, o.width = 32, o.layers = 2, o.batch = 512, o.average = 0.9, o.lr = 2e-3, o.entropy = 0.05;
   return o;
 }
@@ -202,6 +203,10 @@ TEST(Expert, ResumesToTheSameBytes) {
 TEST(Expert, SaysWhatItCannotLearn) {
   m4n_expert *e;
   m4n_expert_options o = m4n_expert_defaults();
+  o.guide = "oracle";
+  EXPECT_EQ(train(World(), o, 1), M4N_EUNSUPPORTED);
+  EXPECT_NE(strstr(m4n_error_message(), "expert.guide"), nullptr) << m4n_error_message();
+  o.guide = nullptr;
   o.lr = NAN;
   EXPECT_EQ(m4n_expert_open(&e, &o, nullptr), M4N_EARG);
   EXPECT_NE(strstr(m4n_error_message(), "expert.lr"), nullptr);

@@ -28,10 +28,27 @@ TEST(Ppo, WithLambdaOneTheTargetIsTheDiscountedReturn) {
   EXPECT_NEAR(target[0], 1 + 0.9 + 0.81 + 0.729, 1e-5);
 }
 
+TEST(Ppo, RewardsBendAndStayInOrder) {
+  EXPECT_EQ(m4n_bent_reward(-9, -10), -9);
+  EXPECT_NEAR(m4n_bent_reward(-10.001, -10), -10.001, 1e-6);
+  EXPECT_NEAR(m4n_bent_reward(-100, -10), -10 * (1 + log(10)), 1e-12);
+  EXPECT_LT(m4n_bent_reward(-500, -10), m4n_bent_reward(-400, -10));
+}
+
+TEST(Ppo, AdvantagesAreBounded) {
+  EXPECT_FLOAT_EQ(m4n_advantage(3, 1, 0.5), 4);
+  EXPECT_FLOAT_EQ(m4n_advantage(-1000, 1, 0.5), -M4N_ADVANTAGE_MAX);
+  EXPECT_EQ(m4n_advantage(1, 1, 0), 0) << "all alike";
+}
+
+double huber(double e) {
+  return fabs(e) < 1 ? 0.5 * e * e : fabs(e) - 0.5;
+}
+
 // The gradient against differences of the loss, written down once more and differently.
 TEST(Ppo, GradientIsThatOfTheClippedObjective) {
   const int n = 64, K = 5;
-  m4n_ppo ppo = {K, 0.2, 0.03, 0.5};
+  m4n_ppo ppo = {K, 0.2, 0.03, 0.5, 1};
   m4n_rng rng = m4n_rng_make(3, 0, M4N_RNG_TEST);
   std::vector<m4n_real> out(n * (K + 1)), d(out.size());
   std::vector<int32_t> action(n);
@@ -55,7 +72,7 @@ TEST(Ppo, GradientIsThatOfTheClippedObjective) {
       double ratio = exp(row[action[(size_t)i]] - log(total) - old[(size_t)i]), A = advantage[(size_t)i];
       double clipped = std::min(std::max(ratio, 1 - ppo.clip), 1 + ppo.clip);
       sum += -std::min(ratio * A, clipped * A) - ppo.entropy * entropy +
-             ppo.value * 0.5 * pow(row[K] - target[(size_t)i], 2);
+             ppo.value * huber(row[K] - target[(size_t)i]);
     }
     return sum / n;
   };
@@ -70,5 +87,35 @@ TEST(Ppo, GradientIsThatOfTheClippedObjective) {
     std::vector<m4n_real> up = out, down = out;
     up[j] += (m4n_real)h, down[j] -= (m4n_real)h;
     EXPECT_NEAR(d[j], (loss(up) - loss(down)) / ((double)up[j] - down[j]), 2e-5) << j;
+  }
+}
+
+TEST(Ppo, GradientOfImitation) {
+  const int n = 16, K = 4;
+  m4n_ppo ppo = {};
+  ppo.choices = K, ppo.value = 0.3, ppo.width = 1;
+  m4n_rng rng = m4n_rng_make(4, 0, M4N_RNG_TEST);
+  std::vector<m4n_real> out(n * (K + 1)), d(out.size());
+  std::vector<int32_t> guide(n);
+  std::vector<float> target(n);
+  for (m4n_real &x : out) x = (m4n_real)m4n_rng_normal(&rng);
+  for (int i = 0; i < n; i++)
+    guide[(size_t)i] = (int32_t)m4n_rng_below(&rng, K), target[(size_t)i] = (float)m4n_rng_normal(&rng);
+  auto loss = [&](const std::vector<m4n_real> &z) {
+    double sum = 0;
+    for (int i = 0; i < n; i++) {
+      const m4n_real *row = &z[(size_t)i * (K + 1)];
+      double total = 0;
+      for (int a = 0; a < K; a++) total += exp((double)row[a]);
+      sum += log(total) - row[guide[(size_t)i]] + ppo.value * huber(row[K] - target[(size_t)i]);
+    }
+    return sum / n;
+  };
+  m4n_guided_gradient(d.data(), out.data(), guide.data(), target.data(), n, &ppo);
+  for (size_t j = 0; j < out.size(); j++) {
+    const double h = sizeof(m4n_real) == 8 ? 1e-6 : 1e-3;
+    std::vector<m4n_real> up = out, down = out;
+    up[j] += (m4n_real)h, down[j] -= (m4n_real)h;
+    EXPECT_NEAR(d[j], (loss(up) - loss(down)) / ((double)up[j] - down[j]), 5e-5) << j;
   }
 }
