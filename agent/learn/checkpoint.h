@@ -53,7 +53,7 @@ int m4n_condition_read(m4n_condition *condition, const m4n_safetensors *file, co
 enum { M4N_CONDITION_TEXT = 128 };
 int m4n_condition_metadata(const m4n_condition *condition, char text[M4N_CONDITION_TEXT], m4n_metadata to[4]);
 
-enum { M4N_PATH = 4096, M4N_ABOUT = 256 };
+enum { M4N_PATH = 4096, M4N_ABOUT = 384 };
 
 typedef struct m4n_checkpoint {
   char path[M4N_PATH];

@@ -21,7 +21,7 @@ extern "C" {
 
 typedef struct m4n_predictor {
   int choices;
-  char about[320]; /* how it was made, "distil, forward KL, labels: teacher", and how it decides */
+  char about[448]; /* how it was made, "distil, forward KL, labels: teacher", and how it decides */
   void (*begin)(struct m4n_predictor *self, int32_t slot);
   /* logits [n][choices], value [n] (NAN where the network has none). EDEVICE. Does not allocate. */
   int (*predict)(struct m4n_predictor *self, const m4n_batch *batch, m4n_real *logits, float *value);

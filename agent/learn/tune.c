@@ -150,7 +150,7 @@ static void name_result(tuning *t) {
              expert ? m4n_path_base(o->reference.expert) : "");
   memcpy(before, t->fitting.checkpoint.about, sizeof before);
   snprintf(t->fitting.checkpoint.about, M4N_ABOUT,
-           "%.140s%stune: PPO, %" PRId64 " rounds of %" PRId64 " episodes%s", before, before[0] ? "; " : "",
+           "%.200s%stune: PPO, %" PRId64 " rounds of %" PRId64 " episodes%s", before, before[0] ? "; " : "",
            (o->fit.steps + o->every - 1) / o->every, o->episodes, to);
 }
 
