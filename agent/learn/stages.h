@@ -227,7 +227,7 @@ typedef struct m4n_tune_options {
 } m4n_tune_options;
 
 /* §7.4: lr 3e-5, clip 0.2, λ 0.95, γ 0.99, entropy 0.01; 32 episodes and 16 steps of 32 windows a round, which are four
- * passes over episodes of 47 decisions in windows of 20 that begin 10 apart; rewards as the expert sees them. */
+ * passes over episodes of 47 decisions in windows of 20 that begin 10 apart; rewards times 0.2, none below −20. */
 m4n_tune_options m4n_tune_usual(void);
 
 int m4n_tune(const m4n_tune_options *options);
