@@ -1,4 +1,4 @@
-/* Inside of the expert: shared by acting and learning (expert.c) and by saving and resuming (expert_state.c). */
+/* Inside of the expert: shared by acting (expert.c), learning (expert_learn.c), saving and resuming (expert_state.c). */
 #ifndef M4N_LEARN_EXPERT_INTERNAL_H
 #define M4N_LEARN_EXPERT_INTERNAL_H
 
@@ -52,6 +52,13 @@ struct m4n_expert {
   m4n_error failure; /* why no simulator can be learned from */
   m4n_progress progress;
 };
+
+/* Runs `rows` rows of x; their logits and values are in `out`. */
+int expert_run(m4n_expert *expert, int rows, bool train);
+/* Whether the guide is still being imitated. */
+bool expert_guided(const m4n_expert *expert);
+/* Learns from what the lanes did since the last update, and forgets it. */
+int expert_update(m4n_expert *expert);
 
 /* Writes weights, their average, moments and counters into o.work: all of it, or the last saving stays. */
 int expert_save(m4n_expert *expert);
