@@ -47,8 +47,7 @@ int m4n_cmd_run(int argc, char **argv) {
   int64_t threads = 0;
   bool json = false, quiet = false, help_keys = false;
   const m4n_option options[] = {
-      {"set", "KEY=VALUE", "override a key of the scenario; may stand several times", M4N_OPTION_LIST, &sets,
-       0, 0},
+      M4N_OPTION_SET(&sets),
       {"out", "DIR", "folder of the run (default: runs/<name>-<UTC time>)", M4N_OPTION_TEXT, &out, 0, 0},
       {"seed", "N", "the same as --set seed=N", M4N_OPTION_TEXT, &seed, 0, 0},
       M4N_OPTION_THREADS(&threads),

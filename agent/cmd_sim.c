@@ -34,8 +34,7 @@ int m4n_cmd_sim(int argc, char **argv) {
   int64_t lanes = 0, threads = 0;
   bool quiet = false, stay = false;
   const m4n_option options[] = {
-      {"set", "KEY=VALUE", "override a key of the scenario; may stand several times", M4N_OPTION_LIST, &sets,
-       0, 0},
+      M4N_OPTION_SET(&sets),
       {"endpoint", "E", "ipc (default), tcp or a URI", M4N_OPTION_TEXT, &endpoint, 0, 0},
       {"lanes", "N", "episodes that are played at once (default: bridge.lanes)", M4N_OPTION_INT, &lanes, 1,
        M4N_MAX_LANES},

@@ -63,6 +63,11 @@ int m4n_options_read(const m4n_usage *usage, const m4n_option *options, int n_op
                      m4n_arguments *arguments);
 
 /* Options that several commands have. */
+#define M4N_OPTION_SET(into)                                                                                 \
+  {                                                                                                          \
+    "set", "KEY=VALUE", "override a key of the scenario; may stand several times", M4N_OPTION_LIST, into, 0, \
+        0                                                                                                    \
+  }
 #define M4N_OPTION_THREADS(into)                                                                             \
   { "threads", "N", "threads (default: one a processor)", M4N_OPTION_INT, into, 1, 256 }
 #define M4N_OPTION_JSON(into)                                                                                \

@@ -140,7 +140,7 @@ static inline scan scan_of(const m4n_scan *shape) {
   n->b_ld = n->b_ld ? n->b_ld : states, n->c_ld = n->c_ld ? n->c_ld : states;
   a.width = n->C / n->G;
   a.blocks = m4n_ceil_div(a.width, W);
-  a.step = n->T < TILE_STEPS ? TILE_STEPS / n->T : 1;
+  a.step = n->T > 0 && n->T < TILE_STEPS ? TILE_STEPS / n->T : 1;
   a.tiles = m4n_ceil_div(a.width, M4N_SCAN_TILE);
   a.segments = m4n_ceil_div(n->T, S);
   return a;
