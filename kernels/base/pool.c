@@ -6,8 +6,8 @@
 #include <stdbool.h>
 #include <stdint.h>
 #include <stdlib.h>
-#include <time.h>
 
+#include "kernels/base/log.h"
 #include "kernels/base/status.h"
 
 /* A round's work, or the gap between two, is often shorter than the 20 to 60 µs that it takes to wake a thread: who waits
@@ -53,12 +53,6 @@ typedef struct patience {
   int64_t since;
 } patience;
 
-static int64_t clock_ns(void) {
-  struct timespec t;
-  clock_gettime(CLOCK_MONOTONIC, &t);
-  return (int64_t)t.tv_sec * 1000000000 + t.tv_nsec;
-}
-
 /* Waits a little; false when it is time to sleep. */
 static bool wait_awake(patience *p) {
   if (p->pauses++ < PAUSES) {
@@ -69,7 +63,7 @@ static bool wait_awake(patience *p) {
 #endif
     return true;
   }
-  const int64_t now = clock_ns();
+  const int64_t now = m4n_now_ns();
   if (!p->since) p->since = now;
   sched_yield(); // at once where nobody else wants the core
   return now - p->since < YIELD_NS;
