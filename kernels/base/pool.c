@@ -6,6 +6,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include "kernels/base/log.h"
 #include "kernels/base/status.h"
@@ -13,6 +14,14 @@
 /* A round's work, or the gap between two, is often shorter than the 20 to 60 µs that it takes to wake a thread: who waits
  * spins for PAUSES (5 to 15 µs, as processors go), then lets others run for up to YIELD_NS, then sleeps. */
 enum { MAX_THREADS = 256, PAUSES = 300, YIELD_NS = 200000, CLOSED = 1 << 30 };
+enum { LINES = 128 }; /* bytes that the cache fetches together */
+
+/* Each thread has a share of a round's tiles, which are neighbours, and takes others' when its own are done: so what it
+ * fetches ahead is its own, what it reads it often wrote itself a round before, and threads seldom write the same line. */
+typedef struct share {
+  _Alignas(LINES) atomic_int next; /* the tile to be taken next */
+  int end;
+} share;
 
 typedef struct worker {
   struct m4n_pool *pool;
@@ -28,13 +37,12 @@ struct m4n_pool {
   atomic_uint round;
   atomic_int
       gate; /* workers inside the round, and CLOSED when its tiles are taken: who comes late stays out */
-  atomic_int next;    /* the next tile to take */
   atomic_int asleep;  /* workers that must be woken */
   atomic_bool awaits; /* the caller sleeps until the last worker leaves */
   atomic_bool stop;
-  int tiles;
   m4n_tile tile;
   void *self;
+  share shares[]; /* one a thread */
 };
 
 static _Thread_local int thread_number; /* in the pool whose tile this thread runs */
@@ -43,8 +51,15 @@ int m4n_pool_thread(void) {
   return thread_number;
 }
 
+static bool take(share *from, int *tile) {
+  if (atomic_load_explicit(&from->next, memory_order_relaxed) >= from->end) return false;
+  *tile = atomic_fetch_add(&from->next, 1);
+  return *tile < from->end;
+}
+
 static void work(m4n_pool *pool) {
-  for (int i; (i = atomic_fetch_add(&pool->next, 1)) < pool->tiles;) pool->tile(pool->self, i);
+  for (int i = 0, tile; i < pool->threads; i++)
+    while (take(&pool->shares[(thread_number + i) % pool->threads], &tile)) pool->tile(pool->self, tile);
 }
 
 /* How long a thread has waited. */
@@ -116,8 +131,10 @@ int m4n_pool_open(m4n_pool **out, int threads) {
   if (threads == 0) threads = m4n_processors();
   if (threads < 1 || threads > MAX_THREADS)
     return m4n_fail(M4N_EARG, "%d threads: expected 1 to %d, or 0 for one a processor", threads, MAX_THREADS);
-  m4n_pool *pool = calloc(1, sizeof *pool);
+  const size_t bytes = sizeof(m4n_pool) + (size_t)threads * sizeof(share);
+  m4n_pool *pool = aligned_alloc(LINES, bytes); // both parts are whole numbers of LINES
   if (!pool) return m4n_fail(M4N_ENOMEM, "no memory for a thread pool");
+  memset(pool, 0, bytes);
   pthread_mutex_init(&pool->lock, NULL);
   pthread_cond_init(&pool->start, NULL);
   pthread_cond_init(&pool->done, NULL);
@@ -137,8 +154,11 @@ int m4n_pool_open(m4n_pool **out, int threads) {
 
 /* A worker that the system has not let run yet is not waited for: the caller does its tiles. */
 static void run_round(m4n_pool *pool, int tiles, m4n_tile tile, void *self) {
-  pool->tiles = tiles, pool->tile = tile, pool->self = self;
-  atomic_store(&pool->next, 0);
+  pool->tile = tile, pool->self = self;
+  for (int i = 0; i < pool->threads; i++) {
+    atomic_store(&pool->shares[i].next, (int)((int64_t)tiles * i / pool->threads));
+    pool->shares[i].end = (int)((int64_t)tiles * (i + 1) / pool->threads);
+  }
   atomic_fetch_and(&pool->gate, ~CLOSED);
   begin_round(pool);
   work(pool);

@@ -207,14 +207,16 @@ static void copy_tile(void *self, int index) {
 
 /* ---- the product ---------------------------------------------------------------------------------------------------------- */
 
-/* A tile of the pool: up to eight panels, so that they stay near while blocks of rows pass. Of few rows, which do not
- * make tiles enough, no more than a sixteenth of all panels and 256 KB. Tiles of the same panels follow one another. */
-enum { TILE_LEAST = 16384, TILE_BYTES = 262144, TILE_PANELS = 8, TILES = 16, TILE_ROWS = 320 };
+/* A tile of the pool: up to eight panels, so that they stay near while blocks of rows pass. Of few rows, which do not make
+ * tiles enough, a sixteenth of all panels, but 64 KB at least, since each tile ends with a wait for its sums, and 256 KB at
+ * most. Tiles of the same panels follow one another. */
+enum { TILE_LEAST = 65536, TILE_MOST = 262144, TILE_PANELS = 8, TILES = 16, TILE_ROWS = 320 };
 
 static int tile_panels(const m4n_packed *p, int rows) {
   if (rows > TILE_ROWS) return TILE_PANELS;
-  const int fit = (int)(TILE_LEAST / p->panel), share = m4n_ceil_div(p->panels, TILES);
-  return m4n_min(TILE_PANELS, fit > share ? fit : m4n_min(share, m4n_ceil_div(TILE_BYTES, (int)p->panel)));
+  const int least = m4n_ceil_div(TILE_LEAST, (int)p->panel), most = m4n_ceil_div(TILE_MOST, (int)p->panel);
+  const int share = m4n_min(m4n_ceil_div(p->panels, TILES), most);
+  return m4n_min(TILE_PANELS, least > share ? least : share);
 }
 
 typedef struct multiply {
@@ -223,8 +225,8 @@ typedef struct multiply {
   m4n_real *y;
   const m4n_real *bias;
   const char *x, *w;
-  size_t x_row;                               /* bytes */
-  int y_ld, rows, add, step, groups, threads; /* groups: of `step` panels */
+  size_t x_row;              /* bytes */
+  int y_ld, rows, add, step; /* step: panels of a tile */
 } multiply;
 
 /* From sums of a row and a panel to y: int8 has scales of x's row and of w's; then the old y and the bias. */
@@ -313,20 +315,13 @@ static void multiply_in_blocks(const multiply *a, tile_sums sums, int left, int 
   put(a, sums, left, left, right, first, rows);
 }
 
-/* Threads that take turns each go through a part of the weights from front to back, so that what is fetched ahead is
- * their own: the i-th tile to be taken is of this group. */
-static int group_of(const multiply *a, int i) {
-  const int each = a->groups / a->threads, rest = a->groups % a->threads, part = i % a->threads;
-  return part * each + m4n_min(part, rest) + i / a->threads;
-}
-
 static void multiply_tile(void *self, int index) {
   const multiply *a = self;
   const m4n_packed *p = a->p;
-  const int down = m4n_ceil_div(a->rows, TILE_ROWS), group = group_of(a, index / down);
+  const int down = m4n_ceil_div(a->rows, TILE_ROWS);
   const bool tiles = a->plan->work->tiles && a->plan->linear.shape.format != M4N_W_PACKED;
   const int most = tiles ? M4N_TILE_ROWS : BLOCK;
-  M4N_TILE_RANGE(int, left, right, group, a->step, p->panels);
+  M4N_TILE_RANGE(int, left, right, index / down, a->step, p->panels);
   M4N_TILE_RANGE(int, top, bottom, index % down, TILE_ROWS, a->rows);
   tile_sums sums __attribute__((aligned(64)));
   if (tiles) a->plan->work->tiles->begin();
@@ -341,15 +336,14 @@ static void multiply_tile(void *self, int index) {
 static void run(m4n_stream *s, multiply *a, const m4n_real *x, int ld) {
   const m4n_cpu_linear *l = a->plan;
   const m4n_packed *p = a->p;
-  a->step = tile_panels(p, a->rows), a->groups = m4n_ceil_div(p->panels, a->step);
-  a->threads = l->work->threads;
+  a->step = tile_panels(p, a->rows);
   a->x = (const char *)x, a->x_row = (size_t)ld * sizeof *x;
   if (l->linear.shape.format != M4N_W_PACKED) {
     a->x = l->work->rows, a->x_row = (size_t)p->depth * size_in_copy(l);
     copying c = {l, x, a->rows, p->K, ld, m4n_tile_rows(p->K), a->x_row};
     m4n_cpu_run(s, m4n_ceil_div(a->rows, c.step), copy_tile, &c);
   }
-  m4n_cpu_run(s, a->groups * m4n_ceil_div(a->rows, TILE_ROWS), multiply_tile, a);
+  m4n_cpu_run(s, m4n_ceil_div(p->panels, a->step) * m4n_ceil_div(a->rows, TILE_ROWS), multiply_tile, a);
 }
 
 void M4N_CPU(packed_fwd)(m4n_stream *s, m4n_real *y, const m4n_real *x, const void *w, const m4n_real *bias,
