@@ -103,9 +103,10 @@ int m4n_linear_plan(const m4n_linear **plan, m4n_stream *stream, const m4n_linea
   if (shape.out < 1 || shape.in < 1 || shape.max_rows < 1)
     return m4n_fail(M4N_EARG, "linear layer %d → %d, up to %d rows: sizes must be at least 1", shape.in,
                     shape.out, shape.max_rows);
+  const int width = shape.gated ? shape.out / 2 : shape.out;
   if (!shape.x_ld) shape.x_ld = shape.in;
-  if (!shape.y_ld) shape.y_ld = shape.out;
-  if (shape.x_ld < 1 || shape.y_ld < shape.out)
+  if (!shape.y_ld) shape.y_ld = width;
+  if (shape.x_ld < 1 || shape.y_ld < width)
     return m4n_fail(M4N_EARG, "linear layer %d → %d: row distances %d and %d are too short", shape.in,
                     shape.out, shape.x_ld, shape.y_ld);
   int possible = shape.format == M4N_W_REAL   ? M4N_GRAD_X | M4N_GRAD_W
@@ -114,6 +115,9 @@ int m4n_linear_plan(const m4n_linear **plan, m4n_stream *stream, const m4n_linea
   if (shape.format < M4N_W_REAL || shape.format > M4N_W_INT8 || (shape.grads & ~possible))
     return m4n_fail(M4N_EARG, "linear layer %d → %d: weight format %d has no gradients %d", shape.in,
                     shape.out, shape.format, shape.grads);
+  if (shape.gated && (shape.out % 2 || shape.grads))
+    return m4n_fail(M4N_EARG, "gated linear layer %d → %d: two equal halves and no gradients", shape.in,
+                    shape.out);
   if (shape.x_ld < shape.in && (shape.grads & M4N_GRAD_X))
     return m4n_fail(M4N_EARG,
                     "linear layer %d → %d: rows of x overlap (distance %d), so dx cannot be written",

@@ -35,10 +35,13 @@ typedef struct m4n_linear_shape {
   int format;     /* enum m4n_weight_format */
   int grads;      /* M4N_GRAD_X | M4N_GRAD_W: which backward products will be asked for */
   int x_ld, y_ld; /* row distance of x and dx, of y and dy; 0: in, out. x_ld < in slides over a signal */
+  int gated; /* 1: the first half of w's rows are gates, y = silu(first half)·(second half) is out/2 wide (SwiGLU
+                   * without what lies between). Packed formats of the CPU; linear_fwd without bias and add */
 } m4n_linear_shape;
 
-/* The plan is the backend's: it lives until the backend is closed. EARG for sizes below 1, distances below the width,
- * or gradients that the format does not have; ENOMEM; EUNSUPPORTED. */
+/* The plan is the backend's: it lives until the backend is closed. EARG for sizes below 1, distances below the width, an
+ * odd number of rows to be gated, or gradients that the format does not have; ENOMEM; EUNSUPPORTED where the backend or
+ * the format has no gated product. */
 int m4n_linear_plan(const m4n_linear **plan, m4n_stream *stream, const m4n_linear_shape *shape);
 
 /* Bytes of the weights in the plan's format (of M4N_W_REAL: out·in·sizeof(m4n_real)). */

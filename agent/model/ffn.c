@@ -23,7 +23,7 @@ static int declare(m4n_block **block, m4n_builder *at, const m4n_backbone *confi
   *b = (ffn){.base = {&m4n_ffn_block, config->d, {0}}, .F = config->ffn, .eps = (m4n_real)config->eps};
   const int d = config->d, F = b->F;
   M4N_DECLARE(PARAMETERS)
-  return M4N_OK;
+  return m4n_dense_gate(at, &b->in);
 }
 
 typedef struct work {
@@ -75,8 +75,8 @@ static void forward(const m4n_block *block, const m4n_pass *pass, m4n_real *y, c
   work w;
   place(b, &(m4n_layout){.base = memory}, &w, (size_t)rows);
   m4n_rmsnorm_fwd(s, w.b, pass->train ? w.r : NULL, x, b->norm->w, rows, b->base.d, b->eps);
-  m4n_dense_forward(&b->in, pass, w.in, w.b, rows, 0, w.lora[0]);
-  m4n_swiglu_fwd(s, w.m, w.in, w.in + b->F, rows, b->F, b->in.out);
+  m4n_dense_forward(&b->in, pass, b->in.gated ? w.m : w.in, w.b, rows, 0, w.lora[0]);
+  if (!b->in.gated) m4n_swiglu_fwd(s, w.m, w.in, w.in + b->F, rows, b->F, b->in.out);
   if (y != x) m4n_copy(s, y, x, (size_t)rows * (size_t)b->base.d * sizeof *y);
   m4n_dense_forward(&b->out, pass, y, w.m, rows, 1, w.lora[1]);
 }

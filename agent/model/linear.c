@@ -120,6 +120,17 @@ int m4n_dense_declare(m4n_builder *at, m4n_dense *layer, int in, int x_ld, int y
   return plan_adapters(at, layer);
 }
 
+int m4n_dense_gate(m4n_builder *at, m4n_dense *layer) {
+  if (!layer->w->plan || at->train || layer->bias || layer->adapters) return M4N_OK;
+  m4n_linear_shape shape = *m4n_linear_shape_of(layer->plan);
+  shape.gated = 1, shape.y_ld = 0;
+  const m4n_linear *plan;
+  const int status = m4n_linear_plan(&plan, at->params->stream, &shape);
+  if (status) return status == M4N_EUNSUPPORTED ? M4N_OK : status;
+  layer->plan = layer->w->plan = plan, layer->gated = true;
+  return M4N_OK;
+}
+
 // ---- running ---------------------------------------------------------------------------------------------------------
 
 // What LoRA keeps of a forward: v = s·D·drop(x), and drop(x) itself, which its weights' gradient needs.

@@ -64,6 +64,7 @@ typedef struct m4n_dense {
   m4n_weight *w, *bias; /* bias NULL: none */
   int bias_first, bias_count;
   const m4n_linear *plan;
+  bool gated; /* y is silu(first half)·(second half), out/2 wide */
   /* LoRA */
   int adapters, rank;
   m4n_real scale, dropout;
@@ -80,6 +81,10 @@ typedef struct m4n_dense {
 /* x_ld, y_ld: row distances of input and output, 0 for dense. Layers with LoRA need a dense input. */
 int m4n_dense_declare(m4n_builder *at, m4n_dense *layer, int in, int x_ld, int y_ld, const m4n_rows *rows,
                       int n);
+
+/* Makes silu(first half of the rows)·(second half) the layer's output, if it only infers, without bias and adapters, and the
+ * backend has such a product: layer->gated says so. Else nothing changes, and the gate is an op of its own. */
+int m4n_dense_gate(m4n_builder *at, m4n_dense *layer);
 
 /* Bytes that a forward leaves for its backward, and that a backward needs beside; 0 without LoRA. */
 size_t m4n_dense_work(const m4n_dense *layer, int rows);

@@ -200,10 +200,11 @@ static int make_workspace(m4n_cpu_linear *l) {
 }
 
 /* Packed weights (packed.h): where the panels lie, of which int8's scales come first. */
-static size_t lay_out(m4n_packed *p, int N, int K, int format, size_t at) {
+static size_t lay_out(m4n_packed *p, int N, int K, int format, int gated, size_t at) {
   const int row = 64, size = format == M4N_W_INT8 ? 1 : format == M4N_W_BF16 ? 2 : (int)sizeof(m4n_real);
   const int depth = format == M4N_W_PACKED ? K : ceil_div(K * size, row) * row / size;
-  *p = (m4n_packed){.N = N, .K = K, .depth = depth, .panels = ceil_div(N, M4N_PANEL), .at = at};
+  *p = (m4n_packed){.N = gated ? N / 2 : N, .K = K, .depth = depth, .at = at, .pair = gated ? 2 : 1};
+  p->panels = ceil_div(p->N, M4N_PANEL) * p->pair;
   p->panel = (size_t)depth * M4N_PANEL * (size_t)size;
   return at + (size_t)p->panels * p->panel;
 }
@@ -213,8 +214,8 @@ static int plan_packed(m4n_cpu_linear *l) {
   const m4n_linear_shape *s = &l->linear.shape;
   const size_t rows = (size_t)ceil_div(s->max_rows, M4N_TILE_ROWS) * M4N_TILE_ROWS, real = sizeof(m4n_real);
   size_t bytes = s->format == M4N_W_INT8 ? align((size_t)s->out * real) : 0;
-  bytes = lay_out(&l->ahead, s->out, s->in, s->format, bytes);
-  if (s->grads & M4N_GRAD_X) bytes = lay_out(&l->reverse, s->in, s->out, s->format, bytes);
+  bytes = lay_out(&l->ahead, s->out, s->in, s->format, s->gated, bytes);
+  if (s->grads & M4N_GRAD_X) bytes = lay_out(&l->reverse, s->in, s->out, s->format, 0, bytes);
   l->linear.bytes = bytes;
   if (s->format == M4N_W_PACKED) return M4N_OK; // x is read where it lies
   const size_t depth = largest((size_t)l->ahead.depth, (size_t)l->reverse.depth);
@@ -227,6 +228,7 @@ static int plan_packed(m4n_cpu_linear *l) {
 
 static int make(m4n_cpu_linear *l) {
   if (l->linear.shape.format != M4N_W_REAL) return plan_packed(l);
+  if (l->linear.shape.gated) return m4n_fail(M4N_EUNSUPPORTED, "plain weights have no gated product");
   M4N_TRY(plan_products(l));
   return make_workspace(l);
 }
@@ -244,7 +246,7 @@ static void close_plan(m4n_cpu_linear *l) {
 
 static bool same_shape(const m4n_linear_shape *a, const m4n_linear_shape *b) {
   return a->out == b->out && a->in == b->in && a->max_rows == b->max_rows && a->format == b->format &&
-         a->grads == b->grads && a->x_ld == b->x_ld && a->y_ld == b->y_ld;
+         a->grads == b->grads && a->x_ld == b->x_ld && a->y_ld == b->y_ld && a->gated == b->gated;
 }
 
 int m4n_cpu_linear_plan(const m4n_linear **plan, m4n_stream *stream, const m4n_linear_shape *shape) {

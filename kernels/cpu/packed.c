@@ -1,4 +1,4 @@
-/* Linear layers with packed weights (packed.h): y = x·wᵀ + b and, for bf16, x̄ = ȳ·w. Panels are the processor's tiles' where
+/* Linear layers with packed weights (packed.h): y = x·wᵀ + b or its two halves as silu(a)·b, and, for bf16, x̄ = ȳ·w. Panels are the processor's tiles' where
  * it has them, else loops over blocks of rows with sums in registers. */
 #include "kernels/cpu/packed.h"
 
@@ -215,8 +215,8 @@ enum { TILE_LEAST = 65536, TILE_MOST = 262144, TILE_PANELS = 8, TILES = 16, TILE
 static int tile_panels(const m4n_packed *p, int rows) {
   if (rows > TILE_ROWS) return TILE_PANELS;
   const int least = m4n_ceil_div(TILE_LEAST, (int)p->panel), most = m4n_ceil_div(TILE_MOST, (int)p->panel);
-  const int share = m4n_min(m4n_ceil_div(p->panels, TILES), most);
-  return m4n_min(TILE_PANELS, least > share ? least : share);
+  const int share = m4n_min(m4n_ceil_div(p->panels, TILES), most), panels = least > share ? least : share;
+  return m4n_min(TILE_PANELS, m4n_ceil_div(panels, p->pair) * p->pair);
 }
 
 typedef struct multiply {
@@ -253,6 +253,26 @@ static void put_row(const multiply *a, const void *sums, int row, int column, in
 #undef PUT
 }
 
+/* y = silu(gate)·(what it lets through), of a pair of panels. */
+static void put_gated(const multiply *a, const void *gates, const void *through, int row, int column,
+                      int width) {
+  const m4n_cpu_linear *l = a->plan;
+  const m4n_real *restrict g = gates, *restrict t = through;
+  const int32_t *restrict whole_g = gates, *restrict whole_t = through;
+  m4n_real *restrict y = a->y + (size_t)row * a->y_ld + column;
+  if (l->linear.shape.format == M4N_W_INT8) {
+    const m4n_real *scale_g = (const m4n_real *)(const void *)(a->w + l->at_scale) + column,
+                   *scale_t = scale_g + a->p->N, of_row = l->work->row_scale[row];
+    M4N_EACH
+    for (int c = 0; c < width; c++)
+      y[c] =
+          m4n_silu(of_row * scale_g[c] * (m4n_real)whole_g[c]) * (of_row * scale_t[c] * (m4n_real)whole_t[c]);
+  } else {
+    M4N_EACH
+    for (int c = 0; c < width; c++) y[c] = m4n_silu(g[c]) * t[c];
+  }
+}
+
 /* Rows `first` … of a panel by blocks; of a last block that is not full, a row is taken again and not kept. */
 static void multiply_block(const multiply *a, void *sums, const char *panel, int first) {
   rows_of_x x;
@@ -278,10 +298,15 @@ static const char *panel_of(const multiply *a, int panel) {
 
 /* Sums of panels from … to − 1, of a tile that begins at panel `left`, to y. */
 static void put(const multiply *a, tile_sums sums, int left, int from, int to, int first, int rows) {
+  const int pair = a->p->pair;
   for (int i = 0; i < rows; i++)
-    for (int panel = from; panel < to; panel++) {
-      const int column = panel * M4N_PANEL;
-      put_row(a, sums[panel - left][i], first + i, column, m4n_min(M4N_PANEL, a->p->N - column));
+    for (int panel = from; panel < to; panel += pair) {
+      const int column = panel / pair * M4N_PANEL, width = m4n_min(M4N_PANEL, a->p->N - column);
+      const void *of_panel = sums[panel - left][i], *of_next = sums[panel - left + pair - 1][i];
+      if (pair == 2)
+        put_gated(a, of_panel, of_next, first + i, column, width);
+      else
+        put_row(a, of_panel, first + i, column, width);
     }
 }
 
@@ -292,7 +317,8 @@ static void multiply_on_tiles(const multiply *a, tile_sums sums, int left, int r
   enum { DEPTH = 1024 };
   const m4n_tile_unit *unit = a->plan->work->tiles;
   const bool int8 = a->plan->linear.shape.format == M4N_W_INT8, few = rows <= TILE_HEIGHT;
-  const bool whole = rows == M4N_TILE_ROWS && !int8 && !a->add && !a->bias;
+  const int pair = a->p->pair;
+  const bool whole = rows == M4N_TILE_ROWS && !int8 && !a->add && !a->bias && pair == 1;
   for (size_t from = 0, to; from < a->x_row; from = to) {
     to = few || from + DEPTH > a->x_row ? a->x_row : from + DEPTH;
     const m4n_tiled_rows x = {a->x + (size_t)first * a->x_row, a->x_row, from, to, rows};
@@ -303,7 +329,8 @@ static void multiply_on_tiles(const multiply *a, tile_sums sums, int left, int r
                    (size_t)a->y_ld * sizeof *a->y, &x, panel_of(a, panel));
       else
         (int8 ? unit->int8 : unit->bf16)(sums[panel - left], sizeof sums[0][0], &x, panel_of(a, panel));
-      if (!few && !is_y && to == a->x_row) put(a, sums, left, panel, panel + 1, first, rows);
+      if (!few && !is_y && to == a->x_row && (panel + 1) % pair == 0)
+        put(a, sums, left, panel + 1 - pair, panel + 1, first, rows);
     }
   }
   if (few) put(a, sums, left, left, right, first, rows);
@@ -372,18 +399,19 @@ typedef struct packing {
 static void pack_tile(void *self, int index) {
   const packing *a = self;
   const m4n_packed *p = a->p;
-  const int column = index * M4N_PANEL, width = m4n_min(M4N_PANEL, p->N - column);
+  const int column = index / p->pair * M4N_PANEL, width = m4n_min(M4N_PANEL, p->N - column);
+  const int row = column + index % p->pair * p->N; // of w
   const int format = a->plan->linear.shape.format, group = format == M4N_W_INT8   ? 4
                                                            : format == M4N_W_BF16 ? 2
                                                                                   : 1;
   char *panel = a->packed + p->at + (size_t)index * p->panel;
   memset(panel, 0, p->panel);
   for (int c = 0; c < width; c++) {
-    const m4n_real *w = a->w + (size_t)(column + c) * a->of_column;
+    const m4n_real *w = a->w + (size_t)(row + c) * a->of_column;
     m4n_real inverse = 0;
     if (format == M4N_W_INT8) {
       const m4n_real scale = int8_scale(w, p->K);
-      ((m4n_real *)(void *)(a->packed + a->plan->at_scale))[column + c] = scale;
+      ((m4n_real *)(void *)(a->packed + a->plan->at_scale))[row + c] = scale;
       inverse = scale > 0 ? 1 / scale : 0;
     }
     for (int k = 0; k < p->K; k++) {

@@ -6,7 +6,9 @@
  *     w[panel][depth/g][32][g],  g = 1, 2, 4;  depth: K, for bf16 and int8 rounded up to 64 bytes of zeros
  *
  * so a product with few rows reads its weights once, from front to back, as fast as memory gives them. Products are ours
- * for every number of rows, so a row's result is the row's own by construction: a sum over K of one order.
+ * for every number of rows, so a row's result is the row's own by construction: a sum over K of one order. Of a gated
+ * layer, panels of the first and the second half of w's rows take turns, so that a gate and what it lets through come
+ * from one tile.
  */
 #ifndef M4N_KERNELS_CPU_PACKED_H
 #define M4N_KERNELS_CPU_PACKED_H
@@ -20,6 +22,7 @@ enum { M4N_PANEL = 32, M4N_TILE_ROWS = 32 };
 /* One product with packed weights: forward, or dx from dy. */
 typedef struct m4n_packed {
   int N, K, depth, panels;
+  int pair;         /* panels for 32 columns of y: 2 where the layer is gated, else 1 */
   size_t panel, at; /* bytes of a panel; where the first one lies inside the weights */
 } m4n_packed;
 

@@ -68,6 +68,7 @@ static bool same_shape(const m4n_linear_shape *a, const m4n_linear_shape *b) {
 }
 
 int m4n_cuda_linear_plan(const m4n_linear **plan, m4n_stream *stream, const m4n_linear_shape *shape) {
+  if (shape->gated) return m4n_fail(M4N_EUNSUPPORTED, "the card has no gated product");
   m4n_cuda_backend *cuda = m4n_cuda_of(stream);
   for (m4n_cuda_linear *l = cuda->plans; l; l = l->next)
     if (same_shape(&l->linear.shape, shape)) {

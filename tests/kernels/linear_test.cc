@@ -36,6 +36,19 @@ TEST_F(Plans, RefuseWhatCannotBe) {
   n = shape(5, 5, 5, 0, M4N_GRAD_X);
   n.x_ld = 1;
   refuse(n, "overlap");
+  n = shape(5, 5, 5, M4N_W_PACKED, 0);
+  n.gated = 1;
+  refuse(n, "two equal halves");
+  n = shape(5, 6, 5, M4N_W_BF16, M4N_GRAD_X);
+  n.gated = 1;
+  refuse(n, "no gradients");
+}
+
+TEST_F(Plans, OfPlainWeightsHaveNoGate) {
+  m4n_linear_shape n = shape(5, 6, 5, M4N_W_REAL, 0);
+  n.gated = 1;
+  const m4n_linear *plan = nullptr;
+  EXPECT_EQ(m4n_linear_plan(&plan, device.stream(), &n), M4N_EUNSUPPORTED);
 }
 
 TEST_F(Plans, OfEqualShapeAreOne) {
@@ -100,6 +113,56 @@ TEST(Rows, AreTheirOwn) {
       rows_are_their_own(device, 512, 512, 300, format);
       rows_are_their_own(device, 1376, 70, 257, format);
       rows_are_their_own(device, 32, 7, 300, format);
+    }
+  }
+}
+
+/* The gated product is the plain one and then swiglu, for every row, however many come together. */
+void gate_is_swiglu(const Device &device, int in, int half, int most, int format) {
+  SCOPED_TRACE(std::to_string(in) + " to " + std::to_string(half) + " format " + std::to_string(format));
+  m4n_linear_shape n = shape(in, 2 * half, most, format, 0);
+  const m4n_linear *plain = nullptr, *gated = nullptr;
+  ASSERT_EQ(m4n_linear_plan(&plain, device.stream(), &n), M4N_OK) << m4n_error_message();
+  n.gated = 1;
+  ASSERT_EQ(m4n_linear_plan(&gated, device.stream(), &n), M4N_OK) << m4n_error_message();
+  ASSERT_NE(plain, gated);
+  EXPECT_EQ(m4n_linear_shape_of(gated)->y_ld, half);
+  Arrays a;
+  const int x = a.in(normal((size_t)most * in)), w = a.in(normal((size_t)in * 2 * half)),
+            wide = a.in(Vector((size_t)most * 2 * half)), y = a.in(Vector((size_t)most * half));
+  Loaded memory(device, a);
+  const Call &r = memory.run;
+  void *packed = m4n_alloc(device.backend(), m4n_linear_bytes(plain));
+  m4n_linear_pack(r.s, packed, r.real(w), plain);
+  m4n_linear_fwd(r.s, r.real(wide), r.real(x), packed, nullptr, plain, most, 0);
+  m4n_swiglu_fwd(r.s, r.real(y), r.real(wide), r.real(wide) + half, most, half, 2 * half);
+  const auto expected = memory.get(r.real(y), (size_t)most * half);
+  m4n_free(device.backend(), packed);
+  packed = m4n_alloc(device.backend(), m4n_linear_bytes(gated));
+  m4n_linear_pack(r.s, packed, r.real(w), gated);
+  std::vector<m4n_real> whole;
+  for (int count : {most, 1, 2, 8, 16, 17, 33, most - 1}) {
+    m4n_linear_fwd(r.s, r.real(y), r.real(x), packed, nullptr, gated, count, 0);
+    const auto got = memory.get(r.real(y), (size_t)count * half);
+    if (count == most) {
+      whole = got;
+      for (size_t i = 0; i < got.size(); i++)
+        ASSERT_NEAR(got[i], expected[i], 1e-5 * (1 + fabs((double)expected[i]))) << i;
+    }
+    EXPECT_EQ(memcmp(got.data(), whole.data(), got.size() * sizeof(m4n_real)), 0) << count << " rows";
+  }
+  m4n_free(device.backend(), packed);
+}
+
+TEST(Gates, AreSwiglu) {
+  for (const std::string &name : cpu_devices()) {
+    SCOPED_TRACE(name);
+    Device device(name, 2);
+    ASSERT_TRUE(device.ok()) << device.error();
+    for (int format : {M4N_W_PACKED, M4N_W_BF16, M4N_W_INT8}) {
+      gate_is_swiglu(device, 129, 33, 333, format);
+      gate_is_swiglu(device, 512, 1376, 40, format);
+      gate_is_swiglu(device, 64, 7, 50, format);
     }
   }
 }
