@@ -9,7 +9,8 @@ int m4n_loop_open(m4n_loop *loop, const m4n_loop_options *options) {
   const m4n_server_options server = {.endpoint = options->endpoint,
                                      .slots = options->slots,
                                      .lockstep = options->scenario->bridge.lockstep,
-                                     .idle_ms = options->scenario->bridge.idle_ms,
+                                     // A thread of this process cannot be lost alone, however long it is held up.
+                                     .idle_ms = options->simulator ? -1 : options->scenario->bridge.idle_ms,
                                      .wait_ms = options->wait_ms,
                                      .policy = options->policy};
   return m4n_server_open(&loop->server, &server);

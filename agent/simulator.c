@@ -29,7 +29,8 @@ int m4n_simulator_play(m4n_simulator *simulator, const m4n_scenario *scenario, c
                                       .connect_ms = scenario->bridge.connect_ms,
                                       .first_ms = scenario->bridge.first_ms,
                                       .act_ms = scenario->bridge.act_ms,
-                                      .resends = scenario->bridge.resends};
+                                      .resends = scenario->bridge.resends,
+                                      .patient = context != NULL};
   return m4n_client_run(&options, simulator->vec, &simulator->stats, stop);
 }
 

@@ -19,6 +19,7 @@ typedef struct client {
   m4n_vec *vec;
   const m4n_spec *spec;
   int32_t lanes;
+  bool patient;
   const m4n_stop *stop;
   m4n_client_stats *stats;
   uint64_t session, seq;
@@ -202,12 +203,12 @@ static int ask(client *c, m4n_buffer *frame, int32_t n) {
   bool first = c->seq == 1, got = false;
   int64_t wait_ms = first ? c->first_ms : c->act_ms, waited_ms = 0;
   int tries = first || wait_ms < 0 ? 1 : 1 + c->resends, status = M4N_OK;
-  for (int i = 0; i < tries && !status && !got && !c->over; i++) {
+  for (int i = 0; (i < tries || c->patient) && !status && !got && !c->over; i++) {
     status = send_now(c, frame);
     c->stats->resent += i > 0;
     if (!status) status = await(c, M4N_FRAME_ACT, wait_ms, &message, &in, &got);
     waited_ms += wait_ms;
-    wait_ms *= 2;
+    if (i < tries) wait_ms *= 2;
   }
   if (!status && !got && !c->over) status = wait_on(c, &waited_ms, &message, &in, &got);
   if (!status && got) status = m4n_decode_act(&in, c->spec, n, c->lanes, &c->act);
@@ -314,6 +315,7 @@ int m4n_client_run(const m4n_client_options *options, m4n_vec *vec, m4n_client_s
               .first_ms = deadline(options->first_ms, FIRST_MS),
               .act_ms = deadline(options->act_ms, ACT_MS),
               .resends = deadline(options->resends, RESENDS),
+              .patient = options->patient,
               .vec = vec,
               .spec = m4n_vec_spec(vec),
               .lanes = m4n_vec_lanes(vec),
@@ -328,7 +330,7 @@ int m4n_client_run(const m4n_client_options *options, m4n_vec *vec, m4n_client_s
     status = m4n_link_connect(&c.link, uri,
                               &(m4n_link_options){.context = options->context,
                                                   .spin_us = options->spin_us,
-                                                  .no_heartbeats = options->act_ms < 0});
+                                                  .no_heartbeats = options->act_ms < 0 || options->patient});
   if (!status) {
     status = play_all(&c);
     take_leave(&c, status);

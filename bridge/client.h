@@ -22,6 +22,7 @@ typedef struct m4n_client_options {
   int act_ms;     /* every ACT; 0: 1 s, then `resends` more with doubled waits; then every PONG */
   int resends;    /* 0: 3 */
   int spin_us;    /* busy-poll this long before blocking (inproc only) */
+  bool patient;   /* the agent is a thread of this process and cannot be lost alone: asks again until it answers or `stop` */
 } m4n_client_options;
 
 typedef struct m4n_client_stats {
@@ -34,7 +35,7 @@ typedef struct m4n_client_stats {
  *
  * Plays until the agent says it is done (0), the agent dies or stays silent (ETIMEOUT, EPROTO with its
  * reason), or `stop` is requested (ECANCELLED, after a BYE). Nothing hangs: every wait has one of the
- * deadlines above, and messages name the one that passed. */
+ * deadlines above, and messages name the one that passed; a patient one ends with `stop`. */
 int m4n_client_run(const m4n_client_options *options, m4n_vec *vec, m4n_client_stats *stats,
                    const m4n_stop *stop);
 

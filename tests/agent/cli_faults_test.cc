@@ -200,6 +200,39 @@ TEST(Signals, EndARunAndKeepWhatItRecorded) {
   EXPECT_TRUE(fs::exists(out + "/episodes.csv"));
 }
 
+/* Ctrl-Z, a laptop that sleeps, a machine that is busy elsewhere: agent and simulator stand still together, and neither may
+ * take the other for lost when they go on. */
+TEST(Signals, ARunThatStoodStillGoesOn) {
+  World w;
+  const auto command = [&](const std::string &out, const std::string &endpoint) {
+    return std::vector<std::string>{"run",   w.scenario,
+                                    "--out", w.dir + out,
+                                    "--set", "evaluate.episodes=4000",
+                                    "--set", "evaluate.policies=bba",
+                                    "--set", "bridge.act_ms=20",
+                                    "--set", "bridge.resends=1",
+                                    "--set", "bridge.idle_ms=40",
+                                    "--set", "bridge.endpoint=" + endpoint};
+  };
+  const Ended whole = run(command("/whole", "inproc://whole"));
+  ASSERT_EQ(whole.status, 0) << whole.err;
+  for (const std::string &endpoint : {std::string("inproc://still"), socket_of(w)}) {
+    const std::string out = "/of-" + std::to_string(endpoint.size());
+    Process p(command(out, endpoint));
+    for (int i = 0; i < 1000 && size_of(w.dir + out + "/events.bin") < 20000; i++)
+      std::this_thread::sleep_for(std::chrono::milliseconds(2));
+    for (int i = 0; i < 3; i++) {
+      p.send(SIGSTOP);
+      std::this_thread::sleep_for(std::chrono::milliseconds(300));
+      p.send(SIGCONT);
+      std::this_thread::sleep_for(std::chrono::milliseconds(5));
+    }
+    const Ended r = p.finish();
+    EXPECT_EQ(r.status, 0) << r.err;
+    EXPECT_TRUE(read_file(w.dir + out + "/episodes.csv") == read_file(w.dir + "/whole/episodes.csv"));
+  }
+}
+
 // ---- serving
 
 TEST(Serve, AnotherTaskIsRefusedAndTheEvaluationGoesOn) {
