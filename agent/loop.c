@@ -6,11 +6,12 @@
 
 int m4n_loop_open(m4n_loop *loop, const m4n_loop_options *options) {
   *loop = (m4n_loop){.o = *options};
+  // A simulator that is a thread of this process cannot be lost alone, however long it is held up.
+  const int idle_ms = options->simulator ? -1 : options->scenario->bridge.idle_ms;
   const m4n_server_options server = {.endpoint = options->endpoint,
                                      .slots = options->slots,
                                      .lockstep = options->scenario->bridge.lockstep,
-                                     // A thread of this process cannot be lost alone, however long it is held up.
-                                     .idle_ms = options->simulator ? -1 : options->scenario->bridge.idle_ms,
+                                     .idle_ms = idle_ms,
                                      .wait_ms = options->wait_ms,
                                      .policy = options->policy};
   return m4n_server_open(&loop->server, &server);

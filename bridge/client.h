@@ -22,7 +22,7 @@ typedef struct m4n_client_options {
   int act_ms;     /* every ACT; 0: 1 s, then `resends` more with doubled waits; then every PONG */
   int resends;    /* 0: 3 */
   int spin_us;    /* busy-poll this long before blocking (inproc only) */
-  bool patient;   /* the agent is a thread of this process and cannot be lost alone: asks again until it answers or `stop` */
+  bool patient;   /* the agent is a thread of this process: asks again until it answers or `stop` */
 } m4n_client_options;
 
 typedef struct m4n_client_stats {

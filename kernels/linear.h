@@ -10,7 +10,8 @@
  *
  * Numbers: M4N_W_REAL is m4n_real throughout. M4N_W_BF16 rounds the rows of x (and dy) to bf16 and accumulates in
  * float32. M4N_W_INT8 has one scale an output row, quantises each row of x by its largest magnitude, accumulates in
- * int32. A row's result depends on that row alone: not on its number, not on the others.
+ * int32. A row's result depends on that row alone: not on its number, not on the others. Gated products are those of the
+ * CPU's packed formats, without bias and add.
  */
 #ifndef M4N_KERNELS_LINEAR_H
 #define M4N_KERNELS_LINEAR_H
@@ -35,8 +36,7 @@ typedef struct m4n_linear_shape {
   int format;     /* enum m4n_weight_format */
   int grads;      /* M4N_GRAD_X | M4N_GRAD_W: which backward products will be asked for */
   int x_ld, y_ld; /* row distance of x and dx, of y and dy; 0: in, out. x_ld < in slides over a signal */
-  int gated; /* 1: the first half of w's rows are gates, y = silu(first half)·(second half) is out/2 wide (SwiGLU
-                   * without what lies between). Packed formats of the CPU; linear_fwd without bias and add */
+  int gated;      /* 1: y = silu(first half of w's rows)·(second half), out/2 wide: SwiGLU. See below */
 } m4n_linear_shape;
 
 /* The plan is the backend's: it lives until the backend is closed. EARG for sizes below 1, distances below the width, an

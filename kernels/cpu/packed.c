@@ -2,6 +2,8 @@
  * it has them, else loops over blocks of rows with sums in registers. */
 #include "kernels/cpu/packed.h"
 
+#include <assert.h>
+
 #include "kernels/cpu/block.h"
 #include "kernels/cpu/cpu.h"
 #include "kernels/cpu/lanes.h"
@@ -375,6 +377,7 @@ static void run(m4n_stream *s, multiply *a, const m4n_real *x, int ld) {
 
 void M4N_CPU(packed_fwd)(m4n_stream *s, m4n_real *y, const m4n_real *x, const void *w, const m4n_real *bias,
                          const m4n_cpu_linear *l, int rows, int add) {
+  assert(l->ahead.pair == 1 || (!bias && !add));
   multiply a = {.plan = l, .p = &l->ahead, .y = y, .bias = bias, .w = w, .rows = rows, .add = add};
   a.y_ld = l->linear.shape.y_ld;
   run(s, &a, x, l->linear.shape.x_ld);
